@@ -1,0 +1,1 @@
+"""Kernel mathematics on arrays and functions: ridge regression, linearisation, empirical kernels."""

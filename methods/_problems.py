@@ -1,0 +1,210 @@
+"""The bilevel problem inside RCIG's step: inner loss, outer loss, and how the two inner systems are solved.
+
+`Convexified` is the paper's: the body enters by its tangent at the pool network's parameters theta, the last layer is
+analytic. With Phi the base features, D = J tau, A = (Phi Phi^T + lambda I)^-1, r = Y - D (n rows, flips counted):
+
+    inner(tau) = lambda / (2 n K) * (tr(r^T A r) + |tau|^2),     prediction = D_t + Phi_t Phi_s^T A r
+
+so the inner problem is the linear system H tau = c with H = s (I + J^T A J), c = s J^T A Y, s = lambda / (n K), and the
+inverse Hessian of the implicit gradient is the same H. Everything but the solve is constant: computed once.
+
+`Nonlinear` keeps f(theta + tau) - f(theta) in place of the tangent; `Naive` trains the plain network: the ablations.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kernels import linearize, ridge
+from methods._rates import Rates
+from rcig import implicit, linear_solve, losses
+from rcig.chunks import map_rows
+from rcig.inner import descend
+from rcig.linear_solve import Solution
+from rcig.types import Array, Batch, Key, Model, PyTree, Variables
+
+
+class Psi(NamedTuple):
+    """What RCIG learns."""
+
+    inputs: Array  # (S, ...)
+    labels: Array  # (S, K), regression targets
+    log_temperature: Array  # ()
+
+
+class Solvers(NamedTuple):
+    """``(matvec, b, rate) -> Solution`` for the inner problem and for the inverse Hessian; steps for plain descent."""
+
+    solve: Callable[..., Solution]
+    num_steps: int
+
+
+class Sampling(NamedTuple):
+    """How many rows are differentiated in each term, of all that enter it; 0 is all (reference §1.11)."""
+
+    direct: int
+    target: int
+    implicit: int
+    chunk: int
+
+
+def support(psi: Psi, flip: bool) -> tuple[jax.Array, jax.Array]:
+    """Return the rows that are fed, (n, ...) and (n, K): with ``flip``, mirrored copies behind the originals."""
+    if not flip:
+        return psi.inputs, psi.labels
+    return jnp.concatenate([psi.inputs, jnp.flip(psi.inputs, 2)]), jnp.concatenate([psi.labels, psi.labels])
+
+
+@dataclass(frozen=True)
+class Convexified:
+    """One bilevel problem: at one pool network, for one real batch. Arrays here are traced values."""
+
+    model: Model
+    ridge: float  # lambda per synthetic example
+    flip: bool
+    solve_dtype: Any
+    sampling: Sampling
+    key: Key
+    variables: Variables
+    batch: Batch
+
+    body = staticmethod(linearize.tangent)
+
+    @property
+    def base(self) -> PyTree:
+        """The parameters that have a tangent: all but the head's kernel, which is analytic."""
+        params = self.variables["params"]
+        return {**params, "head": {"bias": params["head"]["bias"]}}
+
+    def network(self, inputs: jax.Array) -> Callable:
+        """Return ``trained -> (logits, features)`` at these inputs, the head's kernel being theta's."""
+        kernel = self.variables["params"]["head"]["kernel"]
+
+        def fn(trained):
+            params = {**trained, "head": {**trained["head"], "kernel": kernel}}
+            return self.model.apply({**self.variables, "params": params}, inputs, False, None)[0]
+
+        return fn
+
+    def forward(self, tau: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return tangent outputs (n, K) and base features (n, D)."""
+        return map_rows(lambda x: self.body(self.network(x), self.base, tau), inputs, self.sampling.chunk)
+
+    def forward_sampled(self, key: Key, tau: PyTree, inputs: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
+        """Like `forward`, with gradients through ``num_rows`` random rows only, scaled to stay unbiased."""
+        if not 0 < num_rows < len(inputs):
+            return self.forward(tau, inputs)
+        rows = jax.random.choice(key, len(inputs), (num_rows,), replace=False)
+        constant = jax.lax.stop_gradient(self.forward(tau, inputs))
+        part = self.forward(tau, inputs[rows])
+        scale = len(inputs) / num_rows
+        return jax.tree.map(lambda c, p: c.at[rows].add(scale * (p - jax.lax.stop_gradient(p))), constant, part)
+
+    def factor(self, features: jax.Array) -> ridge.Factor:
+        """Factor the regularised Gram matrix of the support; lambda does not count flips."""
+        strength = self.ridge * len(features) / (2 if self.flip else 1)
+        return ridge.factor(ridge.gram(features, features).astype(self.solve_dtype), strength)
+
+    def scale(self, targets: jax.Array) -> float:
+        """Return s = lambda / (n K)."""
+        return self.ridge / (2 if self.flip else 1) / targets.shape[1]
+
+    def inner_loss(self, tau: PyTree, psi: Psi) -> jax.Array:
+        """The inner objective, with the last layer minimised out. () scalar."""
+        inputs, targets = support(psi, self.flip)
+        d, features = self.forward_sampled(jax.random.fold_in(self.key, 0), tau, inputs, self.sampling.implicit)
+        residual = targets - d
+        alpha = ridge.solve(self.factor(features), residual)
+        return self.scale(targets) / 2 * (jnp.vdot(residual, alpha) + optax.tree.vdot(tau, tau))
+
+    def outer_loss(self, tau: PyTree, psi: Psi) -> tuple[jax.Array, jax.Array]:
+        """The "Platt" loss on the real batch (reference §1.5), and the accuracy.
+
+        mean CE(softmax(e^log_temperature P_t), labels) - mean_j min(top-1 margin of label j, 1 / 2K)
+        """
+        inputs, targets = support(psi, self.flip)
+        d_s, features_s = self.forward_sampled(jax.random.fold_in(self.key, 1), tau, inputs, self.sampling.direct)
+        d_t, features_t = self.forward_sampled(
+            jax.random.fold_in(self.key, 2), tau, self.batch.inputs, self.sampling.target
+        )
+        alpha = ridge.solve(self.factor(features_s), targets - d_s)
+        head = jnp.matmul(features_s.T, alpha, precision=ridge.HIGHEST)
+        predictions = d_t + jnp.matmul(features_t, head, precision=ridge.HIGHEST)
+        num_classes = targets.shape[1]
+        one_hot = jax.nn.one_hot(self.batch.labels, num_classes, dtype=predictions.dtype)
+        loss = losses.soft_cross_entropy(jnp.exp(psi.log_temperature) * predictions, one_hot)
+        margin = losses.label_margin(psi.labels, 1 / (2 * num_classes))
+        return loss - margin, losses.accuracy(predictions, self.batch.labels)
+
+    def systems(self, psi: Psi, solvers: Solvers) -> tuple[Callable, Callable]:
+        """Return ``rate -> (tau, Solution)`` and ``(rate, tau) -> (g -> Solution)``: the two solves, on one matrix."""
+        inputs, targets = support(psi, self.flip)
+        jacobian = linearize.linearize(self.network(inputs), self.base)
+        factored, s = self.factor(jacobian.aux), self.scale(targets)
+
+        def matvec(v):
+            back = jacobian.vjp(ridge.solve(factored, jacobian.jvp(v)))
+            return jax.tree.map(lambda a, b: s * (a + b), v, back)
+
+        c = jax.tree.map(lambda g: s * g, jacobian.vjp(ridge.solve(factored, targets)))
+
+        def minimise(rate):
+            solution = solvers.solve(matvec, c, rate)
+            return solution.value, solution
+
+        return minimise, lambda rate, tau: partial(solvers.solve, matvec, rate=rate)
+
+
+class Nonlinear(Convexified):
+    """Ablation: the body's finite difference in place of its tangent; the inner problem is no longer quadratic."""
+
+    body = staticmethod(linearize.difference)
+
+    def systems(self, psi: Psi, solvers: Solvers) -> tuple[Callable, Callable]:
+        inner = partial(self.inner_loss, psi=psi)
+
+        def minimise(rate):
+            start = optax.tree.zeros_like(self.base)
+            tau, energies = descend(jax.value_and_grad(inner), start, optax.adam(rate), solvers.num_steps)
+            gradient = optax.tree.norm(jax.grad(inner)(tau)) / optax.tree.norm(jax.grad(inner)(start))
+            return tau, Solution(tau, gradient, jnp.int32(solvers.num_steps), energies)
+
+        return minimise, lambda rate, tau: partial(
+            linear_solve.adam, partial(implicit.hvp, inner, tau), learning_rate=rate, num_steps=solvers.num_steps
+        )
+
+
+class Naive(Nonlinear):
+    """Ablation: the implicit gradient of the plain network. tau is the displacement of all its parameters.
+
+    inner = sum (f - Y)^2 / 2nK + lambda |theta + tau|^2 / 2nK;   outer = the same error on the real batch.
+    """
+
+    @property
+    def base(self) -> PyTree:
+        return self.variables["params"]
+
+    def logits(self, tau: PyTree, inputs: jax.Array) -> jax.Array:
+        """Return f(theta + tau, x), (n, K)."""
+        params = optax.tree.add(self.base, tau)
+        apply = lambda x: self.model.apply({**self.variables, "params": params}, x, False, None)[0].logits
+        return map_rows(apply, inputs, self.sampling.chunk)
+
+    def inner_loss(self, tau: PyTree, psi: Psi) -> jax.Array:
+        inputs, targets = support(psi, self.flip)
+        params = optax.tree.add(self.base, tau)
+        decay = self.scale(targets) / 2 * optax.tree.vdot(params, params)
+        return losses.mse(self.logits(tau, inputs), targets) + decay
+
+    def outer_loss(self, tau: PyTree, psi: Psi) -> tuple[jax.Array, jax.Array]:
+        logits = self.logits(tau, self.batch.inputs)
+        targets = losses.centred_targets(self.batch.labels, psi.labels.shape[1]).astype(logits.dtype)
+        return losses.mse(logits, targets), losses.accuracy(logits, self.batch.labels)
+
+
+PROBLEMS = {"convexified": Convexified, "nonlinear": Nonlinear, "naive": Naive}

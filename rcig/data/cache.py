@@ -1,0 +1,112 @@
+"""What takes long to make is made once: named arrays on disk, found again by the digest of what they came from.
+
+An entry is a folder ``<cache>/<key>/`` of .npy files beside ``index.json`` (size and CRC of each). It is written under
+another name and renamed when whole, so a killed run never leaves half an entry; a damaged entry is made again; a cache
+that cannot be written costs time only. Entries are never needed: the folder may be deleted at any moment.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+_log = logging.getLogger(__name__)
+_INDEX = "index.json"
+
+
+def default_folder() -> Path:
+    """Return the folder of the environment variable RCIG_CACHE, else ~/.cache/rcig."""
+    return Path(os.environ.get("RCIG_CACHE") or Path.home() / ".cache" / "rcig")
+
+
+def remember(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
+    """Return ``build()``, or what an earlier call with this key stored; stored arrays come memory-mapped, read-only.
+
+    Cost: one pass over the stored bytes (CRC) when found, ``build`` and one write when not. Never raises for the disk.
+    """
+    entry = folder / key
+    try:
+        return _read(entry)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("cache entry %s is damaged (%s) and is made again", entry, error)
+        shutil.rmtree(entry, ignore_errors=True)
+    arrays = build()
+    try:
+        _write(entry, arrays)
+    except OSError as error:
+        _log.warning("cache entry %s cannot be written (%s): the next load makes it again", entry, error)
+    return arrays
+
+
+def digest(*parts: object) -> str:
+    """Return 32 hexadecimal digits that change when any part does. Arrays count by dtype, shape and contents."""
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            state.update(f"{part.dtype.str}{part.shape};".encode())
+            for block in _blocks(part):
+                state.update(block)
+        else:
+            state.update(f"{part!r};".encode())
+    return state.hexdigest()[:32]
+
+
+def files_digest(root: Path) -> str:
+    """Return a digest of the names, sizes and times of a file, or of all files below a folder (not their contents)."""
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
+    return digest(*[(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def _read(entry: Path) -> Arrays:
+    index = json.loads((entry / _INDEX).read_text())
+    arrays = {}
+    for name, (size, crc) in index.items():
+        path = entry / f"{name}.npy"
+        if path.stat().st_size != size or _crc(path) != crc:
+            raise ValueError(f"{name} is not what was written")
+        arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return arrays
+
+
+def _write(entry: Path, arrays: Arrays) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
+    try:
+        index = {}
+        for name, array in arrays.items():
+            path = temporary / f"{name}.npy"
+            with path.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            index[name] = [path.stat().st_size, _crc(path)]
+        (temporary / _INDEX).write_text(json.dumps(index))
+        temporary.rename(entry)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _blocks(array: np.ndarray) -> Iterator[bytes]:
+    rows = max(1, (1 << 24) // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield np.ascontiguousarray(array[start : start + rows]).tobytes()

@@ -1,0 +1,107 @@
+"""From compressed bytes to a uint8 array: one decoder (Pillow) for every source, so that a digest means one thing.
+
+Resizing is by area, as the RCIG reference does: an output pixel is the mean of the input area it covers, fractions
+included. From 6 pixels to 4, output pixel 0 is (2/3) input 0 + (1/3) input 1.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from rcig.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_PIXELS = 1 << 26  # a larger picture is taken for a decompression bomb
+_CHUNK = 256  # pictures one thread decodes at a time
+
+Named = tuple[str, bytes]  # what to call a picture in an error, and its PNG or JPEG bytes
+
+
+def decode(name: str, data: bytes, channels: int = 3, resolution: int | None = None) -> np.ndarray:
+    """Decode PNG or JPEG bytes to (H, W, channels) uint8; with a resolution: centre square, area resize to it.
+
+    Raises UserError, naming the picture, for bytes that are no picture, 16-bit ones or more than 2**26 pixels.
+    """
+    with _opened(name, data) as image:
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    pixels = pixels.reshape(*pixels.shape[:2], channels)
+    return pixels if resolution is None else area_resize(centre_square(pixels), resolution)
+
+
+def decode_all(
+    load: Callable[[Sequence[int]], Sequence[Named]], count: int, channels: int = 3, resolution: int | None = None
+) -> np.ndarray:
+    """Decode ``count`` pictures of one size in threads, to (count, H, W, channels) uint8.
+
+    ``load(rows)`` returns the names and bytes of some rows. Raises UserError when sizes differ, naming two pictures.
+    """
+    first_name, first_data = load([0])[0]
+    shape = decode(first_name, first_data, channels, resolution).shape
+    pictures = np.empty((count, *shape), np.uint8)
+
+    def fill(start: int) -> None:
+        rows = range(start, min(start + _CHUNK, count))
+        for row, (name, data) in zip(rows, load(rows), strict=True):
+            picture = decode(name, data, channels, resolution)
+            if picture.shape != shape:
+                sizes = f"{first_name} is {shape[0]}x{shape[1]}, {name} is {picture.shape[0]}x{picture.shape[1]}"
+                raise UserError(f"pictures must have one size, but {sizes}: pass resolution=, e.g. resolution=32")
+            pictures[row] = picture
+
+    with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 1)) as pool:  # Pillow releases the interpreter's lock
+        list(pool.map(fill, range(0, count, _CHUNK)))
+    return pictures
+
+
+def is_grey(name: str, data: bytes) -> bool:
+    """Return whether a picture has no colour channels, by its header alone. Raises UserError as ``decode`` does."""
+    with _opened(name, data) as image:
+        return image.mode in ("1", "L", "LA")
+
+
+def centre_square(pixels: np.ndarray) -> np.ndarray:
+    """Return the largest centred square of an (H, W, C) image."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def area_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
+    """Return a square (S, S, C) uint8 image at (resolution, resolution, C), each pixel the mean of its area."""
+    side = pixels.shape[0]
+    if side == resolution:
+        return pixels
+    weights = _overlaps(side, resolution)
+    rows = np.tensordot(weights, pixels.astype(np.float32), (1, 0))  # (R, S, C)
+    resized = np.tensordot(weights, rows, (1, 1)).swapaxes(0, 1)  # (R, R, C)
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+
+
+@contextmanager
+def _opened(name: str, data: bytes) -> Iterator[Image.Image]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels is over {MAX_PIXELS}")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
+            yield image
+    # Pillow reports damage by any of these; its bytes come from strangers.
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise UserError(f"picture {name} cannot be decoded ({error}): remove or replace it") from None
+
+
+@cache
+def _overlaps(side: int, resolution: int) -> np.ndarray:
+    """Return (resolution, side) weights: the share of output cell a that input cell b covers."""
+    edges = np.arange(resolution + 1) * (side / resolution)
+    low = np.maximum(edges[:-1, None], np.arange(side))
+    high = np.minimum(edges[1:, None], np.arange(side) + 1)
+    return (np.maximum(high - low, 0) * (resolution / side)).astype(np.float32)

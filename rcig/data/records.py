@@ -1,0 +1,76 @@
+"""Prepared TFDS sets: array_record files read through ``as_data_source``, without TensorFlow and without the network."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rcig.data import cache, images
+from rcig.data.raw import Raw, from_arrays
+from rcig.errors import UserError
+
+
+def locate(name: str, data_dir: Path) -> Path | None:
+    """Return the newest version folder of a prepared set, ``data_dir/name/<a.b.c>``, or None."""
+    versions = [
+        path
+        for path in (data_dir / name).glob("*")
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file()
+    ]
+    return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
+
+
+def read(location: Path, cache_dir: Path, test_split: str = "test", resolution: int | None = None) -> Raw:
+    """Read splits ``train`` and ``test_split``, with a resolution cropped to the centre square and resized by area.
+
+    Decoded pixels are cached by a digest of dataset_info.json and the record files' sizes and times. Cost when cold:
+    CIFAR-10 about 8 s on two cores, and its 184 MB in memory. Raises UserError for another format or broken files.
+    """
+    try:
+        info = json.loads((location / "dataset_info.json").read_text())
+        splits = sorted(entry["name"] for entry in info["splits"])
+        file_format = info.get("fileFormat", "tfrecord")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _again(location, f"dataset_info.json is broken ({error!r})") from None
+    if file_format != "array_record":
+        raise _again(location, f"it holds {file_format} files, readable with TensorFlow only, not array_record")
+    if not {"train", test_split} <= set(splits):
+        raise _again(location, f"it must hold splits train and {test_split}, found {', '.join(splits)}")
+    key = cache.digest("records", info, cache.files_digest(location), resolution, test_split)
+    return from_arrays(cache.remember(cache_dir, key, partial(_decode, location, test_split, resolution)))
+
+
+def _decode(location: Path, test_split: str, resolution: int | None) -> cache.Arrays:
+    import tensorflow_datasets as tfds  # half a second to import, wanted by a cold cache only
+
+    try:
+        builder = tfds.builder_from_directory(location)
+        # bytes, for our own decoder: TFDS takes OpenCV or Pillow, whichever is there, and their pixels differ
+        skip = {"image": tfds.decode.SkipDecoding()}
+        train, test = (builder.as_data_source(split=name, decoders=skip) for name in ("train", test_split))
+        channels = builder.info.features["image"].shape[-1]
+        decoded = _decode_split(train, channels, resolution), _decode_split(test, channels, resolution)
+    except UserError:
+        raise
+    except (OSError, RuntimeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        raise _again(location, f"its records cannot be read ({error})") from None
+    return Raw(*decoded[0], *decoded[1], np.array(builder.info.features["label"].names))._asdict()
+
+
+def _decode_split(source: Sequence, channels: int, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.zeros(len(source), np.int32)
+
+    def load(rows: Sequence[int]) -> list[images.Named]:
+        found = source.__getitems__(list(rows))
+        labels[list(rows)] = [record["label"] for record in found]
+        return [(f"in record {row}", record["image"]) for row, record in zip(rows, found, strict=True)]
+
+    return images.decode_all(load, len(source), channels, resolution), labels
+
+
+def _again(location: Path, problem: str) -> UserError:
+    remedy = "remove that folder and prepare the data set again with `python -m rcig.data prepare`"
+    return UserError(f"{location}: {problem}: {remedy}")

@@ -1,0 +1,117 @@
+"""Where data sets come from: a name and a folder in, raw arrays out. Nothing here ever goes to the network.
+
+A source is found in SOURCES by name: prepared TFDS sets are read by ``records``, trees of pictures (Tiny ImageNet,
+Imagenette, Imagewoof, your own folder) by ``trees``, your own arrays by ``arrays``; scikit-learn's digits are here.
+"""
+
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rcig.data import arrays, records, trees
+from rcig.data.raw import Raw, check, split
+from rcig.errors import UserError, unknown
+
+
+class Source(NamedTuple):
+    """How a set is found and read.
+
+    ``read(location, cache_dir, **options)`` returns it raw; ``locate(data_dir)`` is its newest copy or None, and absent
+    where nothing needs finding; ``sought`` says what ``locate`` looks for; ``url`` is the archive of a set that TFDS
+    does not prepare.
+    """
+
+    read: Callable[..., Raw]
+    options: tuple[str, ...] = ()
+    locate: Callable[[Path], Path | None] | None = None
+    sought: str = ""
+    url: str = ""
+
+
+def default_data_dir() -> Path:
+    """Return the folder of the environment variable TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+
+
+def find(name: str) -> Source:
+    """Return source ``name``. Raises UserError that lists the known ones."""
+    if name not in SOURCES:
+        raise unknown("data set", name, SOURCES)
+    return SOURCES[name]
+
+
+def read(name: str, data_dir: Path, cache_dir: Path, options: Mapping[str, Any]) -> Raw:
+    """Read a data set, checked. Raises UserError for an unknown name or option, a missing set, broken contents."""
+    source = find(name)
+    for option in options:
+        if not source.options:
+            raise UserError(f"data set {name!r} takes no options, got {option!r}: leave it out")
+        if option not in source.options:
+            raise unknown(f"option of data set {name!r}", option, source.options)
+    location = source.locate(data_dir) if source.locate else None
+    if source.locate and location is None:
+        raise _missing(name, source, data_dir)
+    return check(source.read(location, cache_dir, **options), where=f"data set {name!r}")
+
+
+def read_digits(location: None, cache_dir: Path) -> Raw:
+    """Return scikit-learn's digits: 1797 images (8, 8, 1) of 16 grey levels as [0, 1], a fixed third held out."""
+    from sklearn.datasets import load_digits  # a second to import, wanted by this set only
+
+    digits = load_digits()
+    inputs = (digits.images[..., None] / 16).astype(np.float32)
+    names = np.array([str(name) for name in digits.target_names])
+    return split(inputs, digits.target.astype(np.int32), 1 / 3, names)
+
+
+def _missing(name: str, source: Source, data_dir: Path) -> UserError:
+    command = f"python -m rcig.data prepare {name} --data_dir {shlex.quote(str(data_dir))}"
+    needs = f"downloads {source.url}" if source.url else 'needs pip install ".[prepare]"'
+    return UserError(
+        f"data set {name!r} not found: looked for {source.sought} in {data_dir}; prepare it once with `{command}` "
+        f"({needs}), or name the folder that has it by data_dir or TFDS_DATA_DIR"
+    )
+
+
+def _tfds(name: str, test_split: str = "test") -> Source:
+    return Source(
+        partial(records.read, test_split=test_split),
+        locate=partial(records.locate, name),
+        sought=f"{name}/<version>/dataset_info.json",
+    )
+
+
+def _tree(read: Callable[..., Raw], options: tuple[str, ...], stem: str, url: str) -> Source:
+    return Source(read, options, partial(trees.locate, stem), f"{stem}, {stem}*.zip, .tar, .tar.gz or .tgz", url)
+
+
+_FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(read_digits),
+    "mnist": _tfds("mnist"),
+    "fashion_mnist": _tfds("fashion_mnist"),
+    "cifar10": _tfds("cifar10"),
+    "cifar100": _tfds("cifar100"),
+    "svhn_cropped": _tfds("svhn_cropped"),
+    "caltech_birds2011": _tfds("caltech_birds2011")._replace(
+        read=partial(records.read, resolution=32), options=("resolution",)
+    ),
+    "imagenet_resized/64x64": _tfds("imagenet_resized/64x64", test_split="validation"),
+    "tiny_imagenet": _tree(
+        trees.read_tiny_imagenet, (), "tiny-imagenet-200", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+    ),
+    "imagenette": _tree(
+        partial(trees.read_wnids, trees.IMAGENETTE), ("resolution",), "imagenette2-160", f"{_FAST_AI}/imagenette2-160.tgz"
+    ),
+    "imagewoof": _tree(
+        partial(trees.read_wnids, trees.IMAGEWOOF), ("resolution",), "imagewoof2-160", f"{_FAST_AI}/imagewoof2-160.tgz"
+    ),
+    "npz": Source(arrays.read_npz, ("path", "test_fraction")),
+    "folder": Source(trees.read_folder, ("path", "test_fraction", "resolution")),
+}

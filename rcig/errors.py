@@ -1,0 +1,19 @@
+"""The one exception that means "the user can mend this"."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A broken rule, with the value that broke it and the remedy, in one line.
+
+    The two commands print it as ``error: <message>`` and exit with status 2; anything else is our own fault.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for an unknown name: says the name, the nearest known one and all known ones."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    return UserError(f"unknown {kind} {name!r};{hint} known: {', '.join(known)}")

@@ -1,0 +1,218 @@
+"""Train several fresh networks on one set, together, and test them. The only training loop of the evaluations.
+
+    recipe = Recipe(num_steps=1000, batch_size=20, loss="mse", optimiser="adam", learning_rate=1e-4)
+    variables = train_networks(key, model, synthetic, recipe, num_networks=5)   # every leaf (5, ...)
+    test_accuracy(model, variables, dataset.test)                               # (5,)
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from rcig import augment, losses
+from rcig.errors import UserError, unknown
+from rcig.types import Batch, Key, Model, PyTree, Synthetic, Variables
+
+Progress = Callable[[int, int, float], None]  # steps done, steps in all, mean training loss of the last step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network learns from a set. Hashable, so it is static under jit: equal recipes compile once."""
+
+    num_steps: int
+    batch_size: int  # distinct rows a step; the whole set where it has no more
+    loss: str  # a name in LOSSES
+    optimiser: str  # a name in OPTIMISERS
+    learning_rate: float
+    warmup_steps: int = 0  # adam
+    drop_step: int = 0  # sgd
+    weight_decay: float = 0.0  # sgd
+    augmentation: str = ""  # as in rcig.augment.find, drawn afresh every step
+
+
+def _hard(labels):
+    return jax.nn.one_hot(jnp.argmax(labels, axis=1), labels.shape[1], dtype=labels.dtype)
+
+
+def _distribution(labels):
+    if np.any(np.asarray(labels) < 0) or not np.allclose(np.sum(labels, axis=1), 1, atol=1e-3):
+        raise UserError('loss "soft_cross_entropy" wants rows of labels that are distributions; use "mse"')
+    return labels
+
+
+# name: (loss of logits (B,K) and targets (B,K), targets of a synthetic set's labels (M,K))
+LOSSES: dict[str, tuple[Callable, Callable]] = {
+    "mse": (losses.mse, lambda labels: labels),  # the labels as they are
+    "cross_entropy": (losses.soft_cross_entropy, _hard),  # the class of each row's largest entry
+    "soft_cross_entropy": (losses.soft_cross_entropy, _distribution),  # the labels as distributions
+}
+
+
+def _adam(recipe: Recipe) -> optax.GradientTransformation:
+    """Adam; linear warm-up from 0, then a cosine to 1 % of the peak at ``num_steps``."""
+    peak, warmup = recipe.learning_rate, recipe.warmup_steps
+    return optax.adam(optax.warmup_cosine_decay_schedule(0.0, peak, warmup, recipe.num_steps, peak / 100))
+
+
+def _sgd(recipe: Recipe) -> optax.GradientTransformation:
+    """SGD with momentum 0.9; at ``drop_step`` the rate falls to a tenth and the momentum is forgotten."""
+
+    def momentum(step):
+        return jnp.where(step == recipe.drop_step, 0.0, 0.9)  # a decay of 0 for one step forgets what came before
+
+    rate = optax.piecewise_constant_schedule(recipe.learning_rate, {recipe.drop_step: 0.1})
+    return optax.chain(
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.inject_hyperparams(optax.trace)(decay=momentum),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+OPTIMISERS: dict[str, Callable[[Recipe], optax.GradientTransformation]] = {"adam": _adam, "sgd": _sgd}
+
+
+class _State(NamedTuple):
+    """One network in training; with a leading axis, all of them."""
+
+    variables: Variables
+    opt_state: PyTree
+    order: jax.Array  # (M,) the rows in the order in which this pass takes them
+    loss: jax.Array  # () of the last step
+
+
+def over_networks(fn: Callable) -> Callable:
+    """Map a function over the networks, the leading axis of every leaf of its argument."""
+    return jax.vmap(fn)
+
+
+def train_networks(
+    key: Key,
+    model: Model,
+    synthetic: Synthetic,
+    recipe: Recipe,
+    num_networks: int,
+    progress: Progress | None = None,
+) -> Variables:
+    """Train ``num_networks`` fresh networks; each has its own initialisation, order of rows and augmentation.
+
+    A set larger than ``batch_size`` is taken in passes: every pass shuffles all rows and takes ``M // batch_size``
+    whole batches (rows left over wait for another pass). ``learning_rates`` of the set are not used.
+
+    Args: synthetic inputs (M, ...), labels (M, K). ``progress`` is called about once a second.
+    Returns: variables, every leaf (num_networks, ...).
+    Raises: UserError for an unknown loss, optimiser or augmentation.
+    """
+    _check(recipe)
+    inputs, labels = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
+    targets = LOSSES[recipe.loss][1](labels)
+    keys = jax.random.split(key, num_networks)
+    state = _start(model, recipe, keys, len(inputs))
+    done, chunk = 0, 8
+    while done < recipe.num_steps:
+        began = time.monotonic()
+        stop = min(done + chunk, recipe.num_steps)
+        state = _train(model, recipe, keys, state, inputs, targets, done, stop)
+        jax.block_until_ready(state)
+        done = stop
+        if progress is not None:
+            progress(done, recipe.num_steps, float(jnp.mean(state.loss)))
+        if time.monotonic() - began < 0.5:  # grow until a chunk takes about a second: Ctrl-C waits for one chunk
+            chunk *= 2
+    return state.variables
+
+
+def test_accuracy(model: Model, variables: Variables, batch: Batch, chunk: int = 256) -> np.ndarray:
+    """Return each network's share of correctly classified examples, exactly, in running-statistics mode.
+
+    Args: variables, every leaf (n, ...); batch inputs (N, ...) and labels (N,), on host or device.
+    Returns: (n,) float64. Memory: activations of ``chunk`` examples in one network.
+    """
+    total = len(batch.labels)
+    correct = 0
+    for start in range(0, total, chunk):
+        inputs, labels = batch.inputs[start : start + chunk], batch.labels[start : start + chunk]
+        missing = chunk - len(labels) if total > chunk else 0
+        inputs = jnp.pad(jnp.asarray(inputs), [(0, missing)] + [(0, 0)] * (np.ndim(inputs) - 1))
+        labels = jnp.pad(jnp.asarray(labels), (0, missing), constant_values=-1)  # which no class equals
+        correct += np.asarray(_correct(model, variables, inputs, labels), np.int64)
+    return correct / total
+
+
+test_accuracy.__test__ = False  # not a test of ours, whatever pytest thinks of the name
+
+
+def _check(recipe):
+    for kind, name, known in (("loss", recipe.loss, LOSSES), ("optimiser", recipe.optimiser, OPTIMISERS)):
+        if name not in known:
+            raise unknown(kind, name, known)
+    augment.find(recipe.augmentation)
+    if recipe.num_steps < 1 or recipe.batch_size < 1:
+        raise UserError(f"num_steps {recipe.num_steps} and batch_size {recipe.batch_size} must be at least 1")
+
+
+@partial(jax.jit, static_argnames=("model", "recipe", "num_rows"))
+def _start(model, recipe, keys, num_rows):
+    def start(key):
+        variables = model.init(key)
+        opt_state = OPTIMISERS[recipe.optimiser](recipe).init(variables["params"])
+        return _State(variables, opt_state, jnp.arange(num_rows), jnp.zeros((), jnp.float32))
+
+    return over_networks(start)(keys)
+
+
+@partial(jax.jit, static_argnames=("model", "recipe"), donate_argnames="state")
+def _train(model, recipe, keys, state, inputs, targets, start, stop):
+    """Take steps ``start`` to ``stop`` (traced, so that chunks of any length share one program)."""
+
+    def train(key_and_state):
+        key, state = key_and_state
+        step = partial(_step, model, recipe, inputs, targets)
+        return lax.fori_loop(start, stop, lambda t, state: step(jax.random.fold_in(key, t), t, state), state)
+
+    return over_networks(train)((keys, state))
+
+
+def _step(model, recipe, inputs, targets, key, t, state):
+    key_order, key_augment, key_apply = jax.random.split(key, 3)
+    order, rows = _rows(key_order, t, state.order, recipe.batch_size)
+    x = augment.find(recipe.augmentation)(key_augment, inputs[rows])
+    y = targets[rows]
+
+    def loss_fn(params):
+        outputs, after = model.apply({**state.variables, "params": params}, x, True, key_apply)
+        return LOSSES[recipe.loss][0](outputs.logits, y), after
+
+    params = state.variables["params"]
+    (loss, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    updates, opt_state = OPTIMISERS[recipe.optimiser](recipe).update(grads, state.opt_state, params)
+    variables = {**after, "params": optax.apply_updates(params, updates)}
+    return _State(variables, opt_state, order, loss.astype(jnp.float32))
+
+
+def _rows(key, t, order, batch_size):
+    """Return the order of this pass and the rows of step ``t``; all rows, without a draw, where they fit a batch."""
+    if len(order) <= batch_size:
+        return order, slice(None)
+    place = t % (len(order) // batch_size)
+    order = lax.cond(place == 0, lambda: jax.random.permutation(key, order), lambda: order)
+    return order, lax.dynamic_slice_in_dim(order, place * batch_size, batch_size)
+
+
+@partial(jax.jit, static_argnames="model")
+def _correct(model, variables, inputs, labels):
+    """How many rows each network gets right: (n,) int. One network after the other, to bound memory."""
+
+    def count(variables):
+        outputs, _ = model.apply(variables, inputs, False, None)
+        return jnp.sum(jnp.argmax(outputs.logits, axis=1) == labels)
+
+    return lax.map(count, variables)

@@ -1,0 +1,64 @@
+"""Files that are whole or not there: atomic writing, digests, and disk trouble said in one line."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcig.errors import UserError
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file such that a reader, or a kill at any instant, sees the old content or the new, never a half."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk, a missing right or a vanished folder into a UserError that names ``folder`` and the remedy."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = _disk_reason(error)
+        if reason is None:
+            raise
+        raise UserError(f"cannot write to {folder}: {reason}; make room or grant the right to write, or choose another place") from error
+
+
+def digest(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's dtype, shape and bytes (C order), in hex. About 1 s a gigabyte."""
+    array = np.ascontiguousarray(array)
+    hasher = hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode())
+    hasher.update(array.reshape(-1).view(np.uint8))
+    return hasher.hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value's canonical text, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _disk_reason(error: Exception) -> str | None:
+    """Return why the disk refused, or None where the error is of another kind."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # tensorstore, under orbax, reports what the operating system said as a ValueError
+    match = re.search(r"([^:]*) \[os_error_code", str(error))
+    return match.group(1).strip() if match else None

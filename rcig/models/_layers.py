@@ -1,0 +1,127 @@
+"""What the convolutional networks share: convolution, norms, activations, pooling, and the way to a `Model`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from rcig.errors import UserError, unknown
+from rcig.models._conv2d import Padding, conv2d
+from rcig.types import Model, Outputs
+
+
+class Conv(nn.Module):
+    """A convolution at stride 1 with bias. x (B,H,W,C) -> (B,H',W',features)."""
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    padding: str | Padding = "SAME"
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return conv2d(x, kernel, self.padding) + bias.reshape(1, 1, 1, -1)
+
+
+def _norms(momentum: float) -> dict[str, Callable[[bool], Callable]]:
+    image = (-3, -2, -1)
+    return {
+        "none": lambda train: lambda x: x,
+        "batch": lambda train: nn.BatchNorm(use_running_average=not train, momentum=momentum, epsilon=1e-5),
+        "instance": lambda train: nn.GroupNorm(num_groups=None, group_size=1, epsilon=1e-5),
+        "group": lambda train: nn.GroupNorm(num_groups=4, epsilon=1e-5),
+        "layer": lambda train: nn.LayerNorm(reduction_axes=image, feature_axes=image, epsilon=1e-5),
+    }
+
+
+def norm_layer(name: str, momentum: float) -> Callable[[bool], Callable]:
+    """Return ``train -> layer``. Names: none, batch, instance, group (4 groups), layer (over H, W, C).
+
+    ``momentum`` is Flax's (running = momentum * old + (1 - momentum) * new); PyTorch's 0.1 is 0.9 here.
+    """
+    norms = _norms(momentum)
+    if name not in norms:
+        raise unknown("norm", name, norms)
+    return norms[name]
+
+
+@jax.custom_jvp
+def _softplus(x, beta):
+    return nn.relu(x) + jnp.log1p(jnp.exp(-beta * jnp.abs(x))) / beta
+
+
+@_softplus.defjvp
+def _softplus_jvp(primals, tangents):
+    x, beta = primals  # beta is a hyperparameter: no derivative
+    return _softplus(x, beta), nn.sigmoid(beta * x) * tangents[0]
+
+
+def activation_fn(name: str, beta: float) -> Callable[[jax.Array], jax.Array]:
+    """Return an activation: relu, leaky_relu (0.01), sigmoid, swish, or softplus(beta x) / beta (a smooth relu)."""
+    known = {
+        "relu": nn.relu,
+        "leaky_relu": lambda x: nn.leaky_relu(x, 0.01),
+        "sigmoid": nn.sigmoid,
+        "swish": nn.swish,
+        "softplus": lambda x: _softplus(x, beta),
+    }
+    if name not in known:
+        raise unknown("activation", name, known)
+    return known[name]
+
+
+def average_pool(x: jax.Array) -> jax.Array:
+    """2x2 average at stride 2; an odd last row or column is dropped. (B,H,W,C) -> (B,H//2,W//2,C)."""
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    x = x[:, :height, :width]
+    return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+
+
+def depth_for(example_shape: tuple[int, ...], depth: int) -> int:
+    """Return the number of blocks: ``depth``, or for 0 by resolution (8:1, 16:2, 28 and 32:3, 64:4, 128:5)."""
+    if len(example_shape) != 3:
+        raise UserError(f"a ConvNet wants images (H, W, C), not examples of shape {example_shape}; choose another model")
+    side = min(example_shape[:2])
+    depth = depth or max(1, (side - 1).bit_length() - 2)
+    if first_side(example_shape) >> depth < 1:
+        raise UserError(
+            f"model.depth {depth} halves a {side}-pixel image to nothing; "
+            f"choose at most {first_side(example_shape).bit_length() - 1}"
+        )
+    return depth
+
+
+def first_padding(example_shape: tuple[int, ...]) -> str | Padding:
+    """Return the first layer's padding: 28-pixel grey images are padded to 32 pixels, as in the references."""
+    return ((3, 3), (3, 3)) if example_shape == (28, 28, 1) else "SAME"
+
+
+def first_side(example_shape: tuple[int, ...]) -> int:
+    """Return the side of the first layer's output."""
+    return 32 if example_shape == (28, 28, 1) else min(example_shape[:2])
+
+
+def as_model(module: nn.Module, example_shape: tuple[int, ...]) -> Model:
+    """Return a linen module ``(inputs, train) -> Outputs`` as two pure functions."""
+
+    def init(key):
+        return dict(module.init(key, jnp.zeros((1, *example_shape), jnp.float32), False))
+
+    def apply(variables, inputs, train, key):
+        del key  # no dropout in these networks
+        if not (train and "batch_stats" in variables):
+            return module.apply(variables, inputs, train), variables
+        outputs, updated = module.apply(variables, inputs, train, mutable=["batch_stats"])
+        return outputs, {**variables, **updated}
+
+    return Model(init, apply)
+
+
+def outputs(x: jax.Array, num_classes: int, **head_options) -> Outputs:
+    """Flatten to features and append the last dense layer, named ``head`` (call inside a compact module)."""
+    features = x.reshape(len(x), -1)
+    return Outputs(nn.Dense(num_classes, name="head", **head_options)(features), features)

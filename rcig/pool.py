@@ -1,0 +1,70 @@
+"""A pool of networks of different ages, as one stacked tree on the device.
+
+Methods draw one network a step, use it, train it a little on the current synthetic set and put it back; a network that
+has grown old is replaced by a fresh one. So the synthetic set meets networks from every stage of training.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rcig.types import Key, PyTree, Variables
+
+
+class Member(NamedTuple):
+    """A network in training; in a pool every leaf has a leading axis P."""
+
+    variables: Variables
+    opt_state: PyTree
+    age: jax.Array  # () int32, training steps so far
+
+
+Gradient = Callable[[Key, Variables], tuple[PyTree, Variables]]  # -> (gradient of params, variables after the pass)
+
+
+def fresh(key: Key, init: Callable[[Key], Variables], optimizer: optax.GradientTransformation) -> Member:
+    """Return a new network of age 0."""
+    variables = init(key)
+    return Member(variables, optimizer.init(variables["params"]), jnp.int32(0))
+
+
+def create(key: Key, init: Callable, optimizer: optax.GradientTransformation, size: int) -> Member:
+    """Return a pool of ``size`` new networks."""
+    return jax.vmap(lambda k: fresh(k, init, optimizer))(jax.random.split(key, size))
+
+
+def take(pool: Member, index: jax.Array) -> Member:
+    """Return network ``index``."""
+    return jax.tree.map(lambda leaf: leaf[index], pool)
+
+
+def put(pool: Member, index: jax.Array, member: Member) -> Member:
+    """Return the pool with network ``index`` replaced (in place, where the caller's buffer may be reused)."""
+    return jax.tree.map(lambda leaf, new: leaf.at[index].set(new.astype(leaf.dtype)), pool, member)
+
+
+def train(
+    key: Key, member: Member, gradient: Gradient, optimizer: optax.GradientTransformation, num_steps: jax.Array
+) -> Member:
+    """Train a network for ``num_steps`` (which may be an array) optimiser steps."""
+
+    def step(i, member):
+        grads, variables = gradient(jax.random.fold_in(key, i), member.variables)
+        updates, opt_state = optimizer.update(grads, member.opt_state, variables["params"])
+        params = optax.apply_updates(variables["params"], updates)
+        return Member({**variables, "params": params}, opt_state, member.age + 1)
+
+    return jax.lax.fori_loop(0, num_steps, step, member)
+
+
+def renew(key: Key, member: Member, init: Callable, optimizer: optax.GradientTransformation, max_age: int) -> Member:
+    """Return the network, or a fresh one where it has reached ``max_age``."""
+
+    def replace(member):
+        new = fresh(key, init, optimizer)
+        return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), new, member)
+
+    return jax.lax.cond(member.age >= max_age, replace, lambda member: member, member)

@@ -1,0 +1,92 @@
+"""The few types that everything shares, and their contracts.
+
+Letters in shapes: N data set rows, B batch, M synthetic examples, K classes, D features, H W C image.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+PyTree = Any
+Key = jax.Array
+Metrics = dict[str, jax.Array]  # scalars
+Variables = dict[str, PyTree]  # {"params": ..., and for batch norm "batch_stats": ...}
+
+
+class Batch(NamedTuple):
+    """Labelled examples; the only type that is ever split over devices (along axis 0)."""
+
+    inputs: Any  # (B, ...) float32, in model-input space; on the host any array-like that rows can be taken from
+    labels: Array  # (B,) int32
+
+
+class Synthetic(NamedTuple):
+    """The distilled set: the artefact every method makes and every evaluation reads. Rows are class-major."""
+
+    inputs: Array  # (M, ...) float32, in model-input space
+    labels: Array  # (M, K) float32, raw targets (for RCIG learned regression targets, not a distribution)
+    learning_rates: Array | None = None  # (T,) float32, where a method learns its training schedule
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set on the host, preprocessed, with the way back to pixels.
+
+    ``decode`` maps (M, ...) model inputs to displayable values in [0, 1]; ``preprocessing`` is JSON-able and says
+    how the inputs were made (kind, constants, digest of a whitening matrix).
+    """
+
+    name: str
+    train: Batch
+    test: Batch
+    num_classes: int
+    class_names: tuple[str, ...]
+    decode: Callable[[np.ndarray], np.ndarray]
+    preprocessing: Mapping[str, Any]
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example, without the batch axis."""
+        return tuple(self.train.inputs.shape[1:])
+
+
+class Outputs(NamedTuple):
+    """What a network says of a batch: ``logits = features @ head_kernel + head_bias``."""
+
+    logits: jax.Array  # (B, K)
+    features: jax.Array  # (B, D)
+
+
+class Model(NamedTuple):
+    """A network as two pure functions.
+
+    ``variables["params"]["head"]`` is the last dense layer, ``{"kernel": (D, K), "bias": (K,)}``; everything else is
+    the body. ``apply`` returns variables unchanged but for running statistics, and those only when ``train``.
+    """
+
+    init: Callable[[Key], Variables]
+    apply: Callable[[Variables, jax.Array, bool, Key | None], tuple[Outputs, Variables]]
+
+
+class Method(Protocol):
+    """A distillation method: a frozen dataclass of hyperparameters with four pure, jittable functions."""
+
+    def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> PyTree:
+        """Return the state from which ``step`` starts; sees one real batch, for probes."""
+        ...
+
+    def rows(self, key: Key, labels: jax.Array) -> jax.Array:
+        """Return the rows (B,) of the training set, given all its labels (N,), that the next step wants."""
+        ...
+
+    def step(self, key: Key, state: PyTree, batch: Batch) -> tuple[PyTree, Metrics]:
+        """Take one outer step."""
+        ...
+
+    def synthetic(self, state: PyTree) -> Synthetic:
+        """Return the distilled set that the state stands for."""
+        ...

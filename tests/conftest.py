@@ -1,0 +1,19 @@
+"""Test settings: float64, strict rank promotion, eight virtual CPU devices, warnings are errors."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def clear_caches():
+    """Compiled programs of one file are of no use to the next, and memory is short."""
+    yield
+    jax.clear_caches()

@@ -1,0 +1,76 @@
+"""The convolution against lax's own, in float64, at every order of differentiation."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from rcig.models._conv2d import _DIMENSIONS, conv2d
+
+PADDINGS = ["SAME", "VALID", ((3, 3), (3, 3)), ((0, 2), (1, 0))]
+
+
+def reference(x, k, padding):
+    return lax.conv_general_dilated(x, k, (1, 1), padding, dimension_numbers=_DIMENSIONS)
+
+
+def operands(batch=3, shape=(7, 6), kernel=(3, 5), channels=(2, 4)):
+    keys = jax.random.split(jax.random.key(0), 4)
+    x, dx = (jax.random.normal(key, (batch, *shape, channels[0])) for key in keys[:2])
+    k, dk = (jax.random.normal(key, (*kernel, *channels)) for key in keys[2:])
+    return (x, k), (dx, dk)
+
+
+def orders(conv, padding):
+    """The value and four derivatives, as functions of (x, k)."""
+    value = lambda x, k: jnp.sum(jnp.tanh(conv(x, k, padding)) ** 2)
+    gradient = jax.grad(value, (0, 1))
+    tangent = lambda x, k: jax.jvp(gradient, (x, k), operands()[1])[1]  # Hessian-vector product
+    square = lambda x, k: sum(jnp.sum(g**2) for g in gradient(x, k))
+    second = jax.grad(square, (0, 1))
+    third = lambda x, k: jax.jvp(second, (x, k), operands()[1])[1]
+    return {"value": value, "gradient": gradient, "hvp": tangent, "second": second, "third": third}
+
+
+@pytest.mark.parametrize("order", ["value", "gradient", "hvp", "second", "third"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_equals_lax_at_every_order(padding, order):
+    args, _ = operands()
+    got = jax.jit(orders(conv2d, padding)[order])(*args)
+    want = jax.jit(orders(reference, padding)[order])(*args)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(b))
+
+
+@pytest.mark.parametrize("batch", [8, 16, 21])  # one chunk, whole chunks, a remainder
+def test_chunked_kernel_gradient(batch):
+    (x, k), _ = operands(batch)
+    loss = lambda conv: lambda k: jnp.sum(jnp.sin(conv(x, k, "SAME")))
+    got, want = jax.grad(loss(conv2d))(k), jax.grad(loss(reference))(k)
+    assert jnp.max(jnp.abs(got - want)) < 1e-11
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (1, 3)])
+def test_vmap_of_the_gradient(axes):
+    (x, k), (dx, dk) = operands()
+    stacked = [a if axis is None else jnp.stack([a, b], axis) for a, b, axis in zip((x, k), (dx, dk), axes, strict=True)]
+    got, want = (
+        jax.vmap(jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, "SAME"))), (0, 1)), axes)(*stacked)
+        for conv in (conv2d, reference)
+    )
+    for a, b in zip(got, want, strict=True):
+        assert jnp.max(jnp.abs(a - b)) < 1e-11
+
+
+def test_linearize_and_its_transpose_are_adjoint():
+    (x, k), (dx, dk) = operands()
+    _, forward = jax.linearize(lambda k: conv2d(x, k), k)
+    y = forward(dk)
+    (back,) = jax.linear_transpose(forward, k)(y)
+    assert jnp.allclose(jnp.vdot(y, y), jnp.vdot(back, dk), rtol=1e-12)
+
+
+def test_mixed_dtypes_are_promoted():
+    (x, k), _ = operands()
+    assert conv2d(x.astype(jnp.float32), k).dtype == jnp.float64
+    assert conv2d(x.astype(jnp.float32), k.astype(jnp.float32)).dtype == jnp.float32
