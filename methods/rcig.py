@@ -24,7 +24,7 @@ from flax import struct
 
 from methods import _rates
 from methods._problems import PROBLEMS, Convexified, Psi, Sampling, Solvers, support
-from rcig import linear_solve, losses, pool
+from rcig import linear_solve, losses, pool, sharding
 from rcig.data import sampling
 from rcig.errors import UserError, unknown
 from rcig.implicit import MetaGradient, meta_gradient
@@ -119,7 +119,7 @@ class RCIG:
         tau, inner = minimise(state.rates.inner)
         meta = meta_gradient(
             problem.inner_loss,
-            jax.value_and_grad(problem.outer_loss, (0, 1), has_aux=True),
+            lambda tau, psi: sharding.mean(jax.value_and_grad(problem.outer_loss, (0, 1), has_aux=True)(tau, psi)),
             tau,
             state.psi,
             inverse_hvp(state.rates.inverse_hvp, tau),

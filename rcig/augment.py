@@ -41,7 +41,7 @@ class Change(NamedTuple):
     hole: jax.Array | None = None  # (B, 3): see `cut`
 
 
-Operation = Callable[[Key, jax.Array], Change]
+Operation = Callable[[jax.Array, jax.Array], Change]  # (draws (B, 3) uniform in [0, 1), images) -> its own part
 
 
 def find(name: str) -> Augmentation:
@@ -69,9 +69,10 @@ def one_of(operations: Sequence[Operation], nothing: Callable[[jax.Array], Chang
     """
 
     def augment(key, images):
-        key_choice, key_noise, *keys = jax.random.split(key, 2 + len(operations))
-        choice = jax.random.randint(key_choice, (len(images),), 0, len(operations))  # (B,)
-        drawn = [operation(k, images) for operation, k in zip(operations, keys, strict=True)]
+        key_draws, key_noise = jax.random.split(key)
+        draws = jax.random.uniform(key_draws, (len(images), 4), images.dtype)
+        choice = _whole(draws[:, 0], 0, len(operations)).astype(jnp.int32)  # (B,)
+        drawn = [operation(draws[:, 1:], images) for operation in operations]
         return apply(key_noise, images, _choose(choice, nothing(images), drawn))
 
     return augment
@@ -169,8 +170,14 @@ def _per_image(values):
     return values[:, None, None, None]
 
 
-def _uniform(key, images, low, high, size=()):
-    return jax.random.uniform(key, (len(images), *size), images.dtype, low, high)
+def _between(draws, low, high):
+    """Map draws in [0, 1) to [low, high)."""
+    return low + (high - low) * draws
+
+
+def _whole(draws, low, count):
+    """Map draws in [0, 1) to one of the ``count`` whole numbers from ``low`` on."""
+    return low + jnp.floor(count * draws)
 
 
 def _size(images):
@@ -184,6 +191,11 @@ def _warp(images, matrix=None, offset=None, fill=None):
     if offset is None:
         offset = jnp.zeros((len(images), 2), images.dtype)
     return Warp(matrix, offset, fill)
+
+
+def _diagonal(scales):
+    """(B, 2) -> (B, 2, 2)."""
+    return scales[:, :, None] * jnp.eye(2, dtype=scales.dtype)[None]
 
 
 def rotation(angle: jax.Array) -> jax.Array:
@@ -201,43 +213,40 @@ def rcig_nothing(images: jax.Array) -> Change:
     return Change(_warp(images), color, hole=jnp.zeros((len(images), 3), images.dtype))
 
 
-def _flip(key, images):
+def _flip(draws, images):
     """Mirror left and right, with probability 1/2."""
-    sign = jnp.where(jax.random.bernoulli(key, 0.5, (len(images),)), -1, 1).astype(images.dtype)
-    return Change(_warp(images, jax.vmap(jnp.diag)(jnp.stack([jnp.ones_like(sign), sign], 1))))
+    sign = jnp.where(draws[:, :1] < 0.5, -1, 1).astype(images.dtype)
+    return Change(_warp(images, _diagonal(jnp.concatenate([jnp.ones_like(sign), sign], axis=1))))
 
 
-def _color(key, images):
+def _color(draws, images):
     """Add U(-0.25, 0.25); both factors are log-uniform in [e^-0.25, e^0.25]."""
-    shift, *scales = _uniform(key, images, -0.25, 0.25, (3,)).T
-    return Change(color=jnp.stack([shift, *jnp.exp(jnp.stack(scales))], axis=1))
+    part = _between(draws, -0.25, 0.25)
+    return Change(color=jnp.concatenate([part[:, :1], jnp.exp(part[:, 1:])], axis=1))
 
 
-def _crop(key, images):
+def _crop(draws, images):
     """Show a window of log-uniform size in [0.8, 1.25] of the image's, moved by up to half the difference in size."""
-    key_zoom, key_move = jax.random.split(key)
-    zoom = jnp.exp(_uniform(key_zoom, images, math.log(0.8), math.log(1.25), (1,)))  # (B, 1)
+    zoom = jnp.exp(_between(draws[:, :1], math.log(0.8), math.log(1.25)))  # (B, 1)
     room = jnp.abs(zoom - 1) * _size(images) / 2
-    offset = room * _uniform(key_move, images, -1, 1, (2,))
-    return Change(_warp(images, zoom[..., None] * jnp.eye(2, dtype=images.dtype)[None], offset))
+    return Change(_warp(images, _diagonal(jnp.tile(zoom, 2)), room * _between(draws[:, 1:], -1, 1)))
 
 
-def _rotate(key, images):
+def _rotate(draws, images):
     """Turn by U(-15, 15) degrees."""
-    return Change(_warp(images, rotation(_uniform(key, images, -math.pi / 12, math.pi / 12))))
+    return Change(_warp(images, rotation(_between(draws[:, 0], -math.pi / 12, math.pi / 12))))
 
 
-def _translate(key, images):
+def _translate(draws, images):
     """Move by U(-12.5 %, 12.5 %) of each side, in fractions of pixels."""
-    return Change(_warp(images, offset=_size(images) * _uniform(key, images, -0.125, 0.125, (2,))))
+    return Change(_warp(images, offset=_size(images) * _between(draws[:, :2], -0.125, 0.125)))
 
 
-def _cutout(key, images):
+def _cutout(draws, images):
     """Cut a square, a quarter of the height in side, wholly inside the image (the reference's edge rule is unknown)."""
     side = images.shape[1] // 4
-    room = jnp.array([images.shape[1:3]]) - side + 1  # (1, 2)
-    corner = jax.random.randint(key, (len(images), 2), 0, room)
-    return Change(hole=jnp.pad(corner, ((0, 0), (0, 1)), constant_values=side).astype(images.dtype))
+    corner = _whole(draws[:, :2], 0, _size(images) - side + 1)
+    return Change(hole=jnp.pad(corner, ((0, 0), (0, 1)), constant_values=side))
 
 
 # DC (Zhao et al. 2021): outside is the batch's mean colour, or 0. Scale and rotate are bilinear here, where the
@@ -253,27 +262,26 @@ def _mean(images):
     return jnp.broadcast_to(jnp.mean(images, axis=(0, 1, 2))[None], (len(images), images.shape[3]))
 
 
-def _dc_crop(key, images):
+def _dc_crop(draws, images):
     """Pad by 4 pixels of the mean and crop at offsets of 0 to 7: moves by -4 to 3 whole pixels."""
-    offset = jax.random.randint(key, (len(images), 2), -4, 4).astype(images.dtype)
-    return Change(_warp(images, offset=offset, fill=_mean(images)))
+    return Change(_warp(images, offset=_whole(draws[:, :2], -4, 8), fill=_mean(images)))
 
 
-def _dc_scale(key, images):
+def _dc_scale(draws, images):
     """Enlarge height and width by independent factors U(0.8, 1.2) about the centre, 0 outside."""
-    matrix = jax.vmap(jnp.diag)(1 / _uniform(key, images, 0.8, 1.2, (2,)))
+    matrix = _diagonal(1 / _between(draws[:, :2], 0.8, 1.2))
     return Change(_warp(images, matrix, fill=jnp.zeros_like(_mean(images))))
 
 
-def _dc_rotate(key, images):
+def _dc_rotate(draws, images):
     """Turn by whole degrees from -45 to 44, the mean outside."""
-    degrees = jax.random.randint(key, (len(images),), -45, 45).astype(images.dtype)
+    degrees = _whole(draws[:, 0], -45, 90)
     return Change(_warp(images, rotation(degrees * (math.pi / 180)), fill=_mean(images)))
 
 
-def _dc_noise(key, images):
+def _dc_noise(draws, images):
     """Add 0.001 N(0, 1)."""
-    return Change(noise=jnp.full(len(images), 0.001, images.dtype))
+    return Change(noise=jnp.full(len(draws), 0.001, images.dtype))
 
 
 _RCIG = {"flip": _flip, "color": _color, "crop": _crop, "rotate": _rotate, "translate": _translate, "cutout": _cutout}

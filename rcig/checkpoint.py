@@ -15,6 +15,7 @@ the steps before; the digests catch what rots later, which the array store itsel
 import contextlib
 import logging
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ class Checkpoints:
         self.wait()
         if step in self._whole():
             return
-        self._set_aside(step)
+        self._set_aside()
         leaves = _copies(state)
         with disk_errors(self.folder):
             _refuse_full_disk(self.folder, sum(leaf.nbytes for leaf in leaves.values()))
@@ -124,13 +125,13 @@ class Checkpoints:
         steps = self._manager.all_steps()
         return {s for s in steps if s not in self._broken and (self.folder / str(s) / "note").is_dir()}
 
-    def _set_aside(self, step: int) -> None:
-        """Rename broken steps at or above ``step``, which would block saving; nothing is deleted."""
-        blocking = [s for s in self._manager.all_steps() if s >= step and s not in self._whole()]
-        if not blocking:
+    def _set_aside(self) -> None:
+        """Rename broken steps to ``<step>.broken``: they would block saving, or be kept in place of whole ones."""
+        broken = set(self._manager.all_steps()) - self._whole()
+        if not broken:
             return
         with disk_errors(self.folder):
-            for s in blocking if jax.process_index() == 0 else ():
+            for s in broken if jax.process_index() == 0 else ():
                 shutil.rmtree(self.folder / f"{s}.broken", ignore_errors=True)
                 (self.folder / str(s)).rename(self.folder / f"{s}.broken")
         ocp.multihost.sync_global_processes("rcig:set_aside")
@@ -138,13 +139,13 @@ class Checkpoints:
         self._broken.clear()
 
     def _read_note(self, step: int) -> dict[str, Any]:
-        note = self._manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore())).note
+        note = self._manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))["note"]
         if note["format"] != _FORMAT or note["sha256"] != json_digest(note["leaves"]):
             raise ValueError("its note does not match the note's own digest")
         return note
 
     def _read_leaves(self, step: int, described: list[list[Any]]) -> list[np.ndarray]:
-        state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore())).state
+        state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
         leaves = []
         for i, (path, shape, dtype, sha256) in enumerate(described):
             leaf = np.asarray(state[f"{i:05d}"]) if np.prod(shape) else np.zeros(shape, jnp.dtype(dtype))
@@ -156,17 +157,26 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Keep orbax's own log records, tracebacks of its threads among them, off stderr: what matters is raised."""
+    """Keep the log and the stray tracebacks of orbax's threads off stderr: what matters is raised as well."""
+    outer = sys.unraisablehook
 
     def not_orbax(record: logging.LogRecord) -> bool:
         return "orbax" not in Path(record.pathname).parts
 
+    def not_orbax_loop(unraisable: Any) -> None:
+        # after the first write that fails, those still under way find the event loop closed
+        if str(unraisable.exc_value) != "Event loop is closed":
+            outer(unraisable)
+
     logger = logging.getLogger("absl")
     logger.addFilter(not_orbax)
+    sys.unraisablehook = not_orbax_loop
     try:
         yield
     finally:
         logger.removeFilter(not_orbax)
+        if sys.unraisablehook is not_orbax_loop:
+            sys.unraisablehook = outer
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -39,14 +39,16 @@ def disk_errors(folder: Path) -> Iterator[None]:
         reason = _disk_reason(error)
         if reason is None:
             raise
-        raise UserError(f"cannot write to {folder}: {reason}; make room or grant the right to write, or choose another place") from error
+        raise UserError(
+            f"cannot write to {folder}: {reason}; make room or grant the right to write, or choose another place"
+        ) from error
 
 
 def digest(array: np.ndarray) -> str:
     """Return the SHA-256 of an array's dtype, shape and bytes (C order), in hex. About 1 s a gigabyte."""
     array = np.ascontiguousarray(array)
     hasher = hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode())
-    hasher.update(array.reshape(-1).view(np.uint8))
+    hasher.update(array.reshape(-1).view(np.uint8).data)
     return hasher.hexdigest()
 
 

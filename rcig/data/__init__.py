@@ -1,0 +1,59 @@
+"""Load a data set as host arrays in model-input space, with the way back to pixels.
+
+dataset = rcig.data.load("digits")
+dataset.train.inputs.shape, dataset.test.inputs.shape     # (1198, 8, 8, 1), (599, 8, 8, 1)
+rcig.data.load("cifar10", data_dir="~/tensorflow_datasets", preprocessing="zca")
+rcig.data.load("npz", path="mine.npz"), rcig.data.load("folder", path="pictures", resolution=32)
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcig.data import cache, preprocess, sources
+from rcig.types import Batch, Dataset
+
+__all__ = ["load"]
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    preprocessing: str = "default",
+    cache_dir: str | Path | None = None,
+    max_bytes: int = 8 * 2**30,
+    **options: Any,
+) -> Dataset:
+    """Load data set ``name``; `python -m rcig.data list` shows the names.
+
+    Args:
+      data_dir: where prepared sets are; by default TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      preprocessing: ``none``, ``standard``, ``zca``, ``dc_standard``, or ``default``: what RCIG uses for that set.
+      cache_dir: where decoded pixels and whitening matrices are kept; by default RCIG_CACHE, else ~/.cache/rcig.
+      max_bytes: a split whose float32 inputs would be larger stays as it is and is encoded when rows are taken.
+      options: of the set: ``path`` (npz, folder), ``test_fraction``, ``resolution``.
+
+    Returns inputs float32 (N, H, W, C) (or (N, ...) for your own arrays) and labels int32 (N,).
+    Raises UserError for unknown names and options, missing sets and broken files; never goes to the network.
+    """
+    folders = (data_dir or sources.default_data_dir(), cache_dir or cache.default_folder())
+    data_folder, cache_folder = (Path(folder).expanduser() for folder in folders)
+    raw = sources.read(name, data_folder, cache_folder, options)
+    fitted = preprocess.fit(preprocessing, name, raw, cache_folder)
+
+    def batch(inputs: np.ndarray, labels: np.ndarray) -> Batch:
+        fits = inputs.size * 4 <= max_bytes
+        encoded = fitted.encode(inputs) if fits else preprocess.EncodedRows(inputs, fitted.encode)
+        return Batch(encoded, np.array(labels, np.int32))
+
+    return Dataset(
+        name=name,
+        train=batch(raw.train_inputs, raw.train_labels),
+        test=batch(raw.test_inputs, raw.test_labels),
+        num_classes=len(raw.class_names),
+        class_names=tuple(str(label) for label in raw.class_names),
+        decode=fitted.decode,
+        preprocessing=fitted.describe(),
+    )

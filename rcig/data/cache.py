@@ -34,13 +34,12 @@ def remember(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
     Cost: one pass over the stored bytes (CRC) when found, ``build`` and one write when not. Never raises for the disk.
     """
     entry = folder / key
-    try:
-        return _read(entry)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        _log.warning("cache entry %s is damaged (%s) and is made again", entry, error)
-        shutil.rmtree(entry, ignore_errors=True)
+    if entry.exists():
+        try:
+            return _read(entry)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            _log.warning("cache entry %s is damaged (%s) and is made again", entry, error)
+            shutil.rmtree(entry, ignore_errors=True)
     arrays = build()
     try:
         _write(entry, arrays)

@@ -1,4 +1,4 @@
-"""A data set as its source has it: pixels or numbers, integer labels, names of the classes; checked, not preprocessed."""
+"""A data set as its source has it: pixels or numbers, integer labels, class names; checked, not preprocessed."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

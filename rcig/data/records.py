@@ -1,4 +1,4 @@
-"""Prepared TFDS sets: array_record files read through ``as_data_source``, without TensorFlow and without the network."""
+"""Prepared TFDS sets: array_record files read through ``as_data_source``, without TensorFlow or a network."""
 
 import json
 import re

@@ -107,7 +107,10 @@ SOURCES: dict[str, Source] = {
         trees.read_tiny_imagenet, (), "tiny-imagenet-200", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
     ),
     "imagenette": _tree(
-        partial(trees.read_wnids, trees.IMAGENETTE), ("resolution",), "imagenette2-160", f"{_FAST_AI}/imagenette2-160.tgz"
+        partial(trees.read_wnids, trees.IMAGENETTE),
+        ("resolution",),
+        "imagenette2-160",
+        f"{_FAST_AI}/imagenette2-160.tgz",
     ),
     "imagewoof": _tree(
         partial(trees.read_wnids, trees.IMAGEWOOF), ("resolution",), "imagewoof2-160", f"{_FAST_AI}/imagewoof2-160.tgz"

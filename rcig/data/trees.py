@@ -1,28 +1,20 @@
-"""Trees of pictures: Tiny ImageNet, Imagenette, Imagewoof and your own folder, in place, in a tar or in a zip.
+"""Trees of pictures: Tiny ImageNet, Imagenette, Imagewoof and your own folder, in place or in their archive.
 
-An archive is read directly and its paths are only ever compared, never written to: a hostile name is no danger.
+Each set is a function from the paths it finds to a Listing; decoding and caching are the same for all.
 """
 
-import re
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
-from rcig.data import cache, images
-from rcig.data.raw import Raw, from_arrays, split
+from rcig.data import archives, cache, images
+from rcig.data.archives import Tree
+from rcig.data.raw import Raw, from_arrays, stratified_split
 from rcig.errors import UserError
-
-Tree = Mapping[str, Callable[[], bytes]]  # from a file's path to its contents
-Listing = Sequence[tuple[str, int]]  # paths and labels of one split
-
-MAX_FILE = 1 << 26  # bytes; nothing in these sets comes near
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 IMAGENETTE = {
     "n01440764": "tench",
@@ -49,26 +41,34 @@ IMAGEWOOF = {
     "n02086240": "Shih-Tzu",
 }
 
+Labelled = list[tuple[str, int]]  # paths and labels
+
+
+class Listing(NamedTuple):
+    """What a tree holds, by path."""
+
+    train: Labelled
+    test: Labelled
+    class_names: Sequence[str]
+    channels: int
+
 
 def locate(stem: str, data_dir: Path) -> Path | None:
     """Return folder ``data_dir/<stem>``, else the archive there whose name begins with ``stem`` and is shortest."""
     if (data_dir / stem).is_dir():
         return data_dir / stem
-    found = [path for path in data_dir.glob(f"{stem}*") if path.is_file() and path.name.endswith(_ARCHIVES)]
+    found = [path for path in data_dir.glob(f"{stem}*") if path.is_file() and path.name.endswith(archives.SUFFIXES)]
     return min(found, key=lambda path: (len(path.name), path.name), default=None)
 
 
 def read_tiny_imagenet(location: Path, cache_dir: Path) -> Raw:
-    """Read Tiny ImageNet: class = line of wnids.txt, official val folder as test, grey pictures repeated to RGB.
-
-    Cost: as ``records.read``; the pictures of a tar are held in memory once.
-    """
-    return _remembered(location, cache_dir, "tiny", _list_tiny_imagenet, None)
+    """Read Tiny ImageNet: class = line of wnids.txt, the official val folder as test, grey pictures made RGB."""
+    return _read(location, cache_dir, "tiny", _list_tiny_imagenet, None)
 
 
 def read_wnids(names: Mapping[str, str], location: Path, cache_dir: Path, resolution: int = 128) -> Raw:
-    """Read the folders train/<wnid> and val/<wnid> (as test) of the classes in ``names``: centre square, area resize."""
-    return _remembered(location, cache_dir, list(names), partial(_list_wnids, names), resolution)
+    """Read train/<wnid> and val/<wnid> (as test) of the classes in ``names``: centre square, area resize."""
+    return _read(location, cache_dir, list(names), partial(_list_wnids, names), resolution)
 
 
 def read_folder(
@@ -80,38 +80,116 @@ def read_folder(
     """
     root = Path(path)
     if not path or not root.is_dir():
-        raise UserError(f"data set 'folder' needs path= a folder of <class>/*.png or .jpg, got {path!r}")
-    if not (root / "train").is_dir():
-        whole = _remembered(root, cache_dir, "classes", _list_classes, resolution)
-        return split(whole.train_inputs, whole.train_labels, test_fraction, whole.class_names)
-    return _remembered(root, cache_dir, "splits", _list_splits, resolution)
+        raise UserError(f"data set 'folder' needs path= a folder of <class>/*.png or .jpg, got {str(path)!r}")
+    if (root / "train").is_dir():
+        return _read(root, cache_dir, "splits", _list_splits, resolution)
+    return _read(root, cache_dir, ("classes", test_fraction), partial(_list_classes, test_fraction), resolution)
 
 
-def _remembered(
-    location: Path,
-    cache_dir: Path,
-    kind: object,
-    listing: Callable[[Tree], tuple[Listing, Listing, Sequence[str]]],
-    resolution: int | None,
+def _read(
+    location: Path, cache_dir: Path, kind: object, listing: Callable[[Tree], Listing], resolution: int | None
 ) -> Raw:
-    """Decode what ``listing`` finds in the tree (train, test, class names), or return it from the cache."""
-
-    def build() -> cache.Arrays:
-        with _opened(location) as tree:
-            train, test, class_names = listing(tree)
-            grey = all(images.is_grey(name, tree[name]()) for name, _ in [*train, *test])
-            parts = [_decode(tree, part, 1 if grey else 3, resolution) for part in (train, test)]
-        return Raw(*parts[0], *parts[1], np.array(class_names))._asdict()
-
+    """Decode what ``listing`` finds, or return it from the cache, where ``kind`` stands for the listing's rule."""
     if resolution is not None and resolution < 1:
         raise UserError(f"resolution must be a positive number of pixels, got {resolution}")
+
+    def build() -> cache.Arrays:
+        with archives.opened(location) as tree:
+            found = listing(tree)
+            train, test = (_decode(tree, part, found.channels, resolution) for part in (found.train, found.test))
+        return Raw(*train, *test, np.array(found.class_names))._asdict()
+
     key = cache.digest("tree", kind, cache.files_digest(location), resolution)
     return from_arrays(cache.remember(cache_dir, key, build))
 
 
-def _decode(tree: Tree, listing: Listing, channels: int, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _decode(tree: Tree, part: Labelled, channels: int, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
     def load(rows: Sequence[int]) -> list[images.Named]:
-        return [(listing[row][0], tree[listing[row][0]]()) for row in rows]
+        return [(part[row][0], tree[part[row][0]]()) for row in rows]
 
-    labels = np.array([label for _, label in listing], np.int32)
-    return images.decode_all(load, len(listing), channels, resolution), labels
+    labels = np.array([label for _, label in part], np.int32)
+    return images.decode_all(load, len(part), channels, resolution), labels
+
+
+def _list_tiny_imagenet(tree: Tree) -> Listing:
+    roots = [PurePosixPath(name).parent for name in tree if PurePosixPath(name).name == "wnids.txt"]
+    if not roots:
+        raise UserError("no wnids.txt in the Tiny ImageNet tree: use the original archive or what it unpacks to")
+    root = min(roots, key=lambda path: len(path.parts))
+    wnids = [line for line in _lines(tree, root / "wnids.txt") if line]
+    words = dict(line.split("\t", 1) for line in _lines(tree, root / "words.txt") if "\t" in line)
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    train = _by_class(_pictures(tree), lambda name: _wnid_of_train(name, root), label_of)
+    test = []
+    for line in _lines(tree, root / "val/val_annotations.txt"):
+        file, wnid, *_ = (*line.split("\t"), "", "")
+        name = str(root / "val/images" / file)
+        if wnid in label_of and name in tree:
+            test.append((name, label_of[wnid]))
+    return Listing(train, _filled(test, "val"), [words.get(wnid, wnid) for wnid in wnids], 3)
+
+
+def _wnid_of_train(name: str, root: PurePosixPath) -> str:
+    parts = PurePosixPath(name).parts[len(root.parts) :]
+    return parts[1] if len(parts) == 4 and parts[0] == "train" and PurePosixPath(name).is_relative_to(root) else ""
+
+
+def _list_wnids(names: Mapping[str, str], tree: Tree) -> Listing:
+    label_of = {wnid: label for label, wnid in enumerate(names)}
+    train, test = (_by_class(_pictures(tree), partial(_class_below, part), label_of) for part in ("train", "val"))
+    return Listing(train, test, list(names.values()), 3)
+
+
+def _list_splits(tree: Tree) -> Listing:
+    pictures = _pictures(tree)
+    classes = sorted({_class_below("train", name) for name in pictures} - {""})
+    label_of = {name: label for label, name in enumerate(classes)}
+    strangers = sorted({_class_below("test", name) for name in pictures} - {"", *classes})
+    if strangers:
+        raise UserError(f"class folder test/{strangers[0]} has no train/{strangers[0]}: give each class both")
+    train, test = (_by_class(pictures, partial(_class_below, part), label_of) for part in ("train", "test"))
+    return Listing(train, test, classes, _channels(tree, pictures))
+
+
+def _list_classes(test_fraction: float, tree: Tree) -> Listing:
+    pictures = [name for name in _pictures(tree) if len(PurePosixPath(name).parts) == 2]
+    classes = sorted({PurePosixPath(name).parts[0] for name in pictures})
+    label_of = {name: label for label, name in enumerate(classes)}
+    every = _by_class(pictures, lambda name: PurePosixPath(name).parts[0], label_of)
+    rows = stratified_split(np.array([label for _, label in every]), test_fraction)
+    train, test = ([every[row] for row in part] for part in rows)
+    return Listing(train, test, classes, _channels(tree, pictures))
+
+
+def _class_below(part: str, name: str) -> str:
+    """Return C of a path .../part/C/picture, else the empty string."""
+    parts = PurePosixPath(name).parts
+    return parts[-2] if len(parts) >= 3 and parts[-3] == part else ""
+
+
+def _by_class(pictures: Sequence[str], class_of: Callable[[str], str], label_of: Mapping[str, int]) -> Labelled:
+    """Return the pictures of known classes, class-major and sorted by path within a class."""
+    found = defaultdict(list)
+    for name in pictures:
+        found[class_of(name)].append(name)
+    labelled = [(name, label) for wnid, label in label_of.items() for name in sorted(found[wnid])]
+    return _filled(labelled, "the tree")
+
+
+def _filled(labelled: Labelled, where: str) -> Labelled:
+    if not labelled:
+        raise UserError(f"no PNG or JPEG pictures of the expected classes in {where}: check its folders' names")
+    return labelled
+
+
+def _pictures(tree: Tree) -> list[str]:
+    paths = (PurePosixPath(name) for name in tree)
+    return [str(path) for path in paths if path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")]
+
+
+def _channels(tree: Tree, pictures: Sequence[str]) -> int:
+    return 1 if all(images.is_grey(name, tree[name]()) for name in pictures) else 3
+
+
+def _lines(tree: Tree, path: PurePosixPath) -> list[str]:
+    return tree[str(path)]().decode(errors="replace").splitlines() if str(path) in tree else []

@@ -34,9 +34,18 @@ class Recipe:
     optimiser: str  # a name in OPTIMISERS
     learning_rate: float
     warmup_steps: int = 0  # adam
-    drop_step: int = 0  # sgd
+    drop_step: int = 0  # sgd; 0: never
     weight_decay: float = 0.0  # sgd
     augmentation: str = ""  # as in rcig.augment.find, drawn afresh every step
+
+    def __post_init__(self):
+        for kind, name, known in (("loss", self.loss, LOSSES), ("optimiser", self.optimiser, OPTIMISERS)):
+            if name not in known:
+                raise unknown(kind, name, known)
+        augment.find(self.augmentation)
+        for name in ("num_steps", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be positive, not {getattr(self, name)}")
 
 
 def _hard(labels):
@@ -69,7 +78,8 @@ def _sgd(recipe: Recipe) -> optax.GradientTransformation:
     def momentum(step):
         return jnp.where(step == recipe.drop_step, 0.0, 0.9)  # a decay of 0 for one step forgets what came before
 
-    rate = optax.piecewise_constant_schedule(recipe.learning_rate, {recipe.drop_step: 0.1})
+    drops = {recipe.drop_step: 0.1} if recipe.drop_step else {}
+    rate = optax.piecewise_constant_schedule(recipe.learning_rate, drops)
     return optax.chain(
         optax.add_decayed_weights(recipe.weight_decay),
         optax.inject_hyperparams(optax.trace)(decay=momentum),
@@ -90,8 +100,12 @@ class _State(NamedTuple):
 
 
 def over_networks(fn: Callable) -> Callable:
-    """Map a function over the networks, the leading axis of every leaf of its argument."""
-    return jax.vmap(fn)
+    """Map a function over the networks, the leading axis of every leaf of its argument.
+
+    One after the other on the CPU: measured, that costs the same processor time as ``vmap`` (which writes out every
+    convolution once a network), compiles in about half and holds one network's activations. Elsewhere ``vmap``.
+    """
+    return partial(lax.map, fn) if jax.default_backend() == "cpu" else jax.vmap(fn)
 
 
 def train_networks(
@@ -109,9 +123,7 @@ def train_networks(
 
     Args: synthetic inputs (M, ...), labels (M, K). ``progress`` is called about once a second.
     Returns: variables, every leaf (num_networks, ...).
-    Raises: UserError for an unknown loss, optimiser or augmentation.
     """
-    _check(recipe)
     inputs, labels = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
     targets = LOSSES[recipe.loss][1](labels)
     keys = jax.random.split(key, num_networks)
@@ -148,15 +160,6 @@ def test_accuracy(model: Model, variables: Variables, batch: Batch, chunk: int =
 
 
 test_accuracy.__test__ = False  # not a test of ours, whatever pytest thinks of the name
-
-
-def _check(recipe):
-    for kind, name, known in (("loss", recipe.loss, LOSSES), ("optimiser", recipe.optimiser, OPTIMISERS)):
-        if name not in known:
-            raise unknown(kind, name, known)
-    augment.find(recipe.augmentation)
-    if recipe.num_steps < 1 or recipe.batch_size < 1:
-        raise UserError(f"num_steps {recipe.num_steps} and batch_size {recipe.batch_size} must be at least 1")
 
 
 @partial(jax.jit, static_argnames=("model", "recipe", "num_rows"))

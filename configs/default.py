@@ -1,0 +1,34 @@
+"""The fields that every config has, with their defaults and meanings. Options of a method, a model or an evaluation
+protocol need not be listed: those not set here take the defaults of ``methods/<name>.py``, ``rcig/models/<name>.py`` and
+``rcig/evaluation/<protocol>.py``, and every one of them can be set from the command line.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.dataset = "digits"  # see `python -m rcig.data list`
+    config.data_dir = ""  # where prepared data sets are; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.data = ConfigDict()  # empty or 0: the data set's own default
+    config.data.path = ""  # npz, folder: where your own data is
+    config.data.resolution = 0  # folder and some others: images are cropped and resized to this side
+    config.data.test_fraction = 0.0  # npz, folder without a test split: the share held out, stratified
+    config.preprocessing = "default"  # none, standard, zca, dc_standard; default: what RCIG uses for the data set
+    config.ipc = 1  # synthetic examples per class
+    config.initialization = "real"  # where the synthetic set starts: real, noise
+    config.seed = 0  # of everything random
+
+    config.num_steps = 1000  # outer steps
+    config.steps_per_dispatch = 50  # outer steps compiled into one call; metrics are their means
+    config.checkpoint_every = 500  # steps, rounded up to whole dispatches
+    config.eval_every = 0  # steps between test evaluations during distillation (for the curve only); 0: none
+    config.parallel = "jit"  # or "pmap"
+    config.max_resident_bytes = 0  # keep the training set on the device up to this size; 0: a quarter of its memory
+    config.precision = "default"  # of matrix products and convolutions: default, tensorfloat32, float32, bfloat16
+    config.x64 = False  # 64-bit mode, for method.solve_dtype="float64"
+
+    config.method = ConfigDict({"name": "rcig"})
+    config.model = ConfigDict({"name": "convnet"})
+    config.eval = ConfigDict({"protocol": "standard", "preset": "rcig"})
+    return config

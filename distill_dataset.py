@@ -1,0 +1,49 @@
+"""Distil a data set: flags -> config -> one call."""
+
+import argparse
+from pathlib import Path
+
+from rcig import command
+
+EXAMPLES = """
+examples:
+  python distill_dataset.py --config=configs/quickstart.py --workdir=runs/quickstart
+  python distill_dataset.py --config=configs/rcig_mnist_ipc1_cpu.py --workdir=runs/mnist --config.data_dir=DIR
+  python distill_dataset.py --config=quickstart --workdir=runs/mine --config.dataset=npz --config.data.path=mine.npz
+  python distill_dataset.py --config=quickstart --workdir=runs/small --config.num_steps=100 --config.method.flip=True
+
+The same command again goes on where it was stopped. The workdir then holds
+  distilled/       the distilled set and its card (python eval.py --distilled=WORKDIR measures it)
+  images/          pictures of the set and of its loss
+  metrics.jsonl    one JSON object a line
+  config.json      every field as run: see configs/default.py and methods/<name>.py for their meanings
+  checkpoints/     what a stopped run goes on from
+
+several hosts: start the same command on each; SLURM, Kubernetes, Open MPI and Cloud TPU are recognised, elsewhere add
+  --coordinator=HOST:PORT --num_processes=N --process_id=I
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder for everything that the run leaves")
+    parser.add_argument("--coordinator", default="", help="address of process 0, where it is not found by itself")
+    parser.add_argument("--num_processes", type=int, default=0)
+    parser.add_argument("--process_id", type=int, default=-1)
+    flags, overrides = parser.parse_known_args()
+    command.tune_allocator()
+
+    from rcig import config as configs
+    from rcig import experiment, sharding
+
+    config = configs.load(flags.config, overrides)
+    command.set_up_jax(config.precision, config.x64)
+    sharding.connect(flags.coordinator, flags.num_processes, flags.process_id)
+    experiment.distill(config, flags.workdir)
+
+
+if __name__ == "__main__":
+    command.main(main)

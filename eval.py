@@ -1,0 +1,52 @@
+"""Measure a distilled set with fresh networks: flags -> config -> one call."""
+
+import argparse
+import json
+from pathlib import Path
+
+from rcig import command
+
+EXAMPLES = """
+examples:
+  python eval.py --distilled=runs/quickstart
+  python eval.py --distilled=checkpoints/rcig_mnist_ipc1 --config.eval.num_networks=20
+  python eval.py --distilled=runs/quickstart --config.eval.model.name=dc_convnet
+  python eval.py --distilled=cifar10_1/checkpoint_15000 --format=rcig --config.dataset=cifar10 --config.eval.flip=True
+
+The distilled set brings its own config; --config.FIELD=VALUE changes it. The table is for people; the last line of
+stdout is one JSON object, which also goes to <workdir>/eval-<protocol>.json.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--distilled", required=True, type=Path, help="a workdir, a distilled/ folder, or a file")
+    parser.add_argument("--protocol", default="", help="how to evaluate; default: the config's")
+    parser.add_argument("--format", default="", help="of a set made elsewhere: rcig, frepo, npz, safetensors")
+    parser.add_argument("--config", default="", help="config file, for sets that bring none")
+    flags, overrides = parser.parse_known_args()
+    command.tune_allocator()
+
+    from rcig import artefact, experiment, formats, report
+    from rcig import config as configs
+
+    if flags.protocol:
+        overrides.append(f"--config.eval.protocol={flags.protocol}")
+    distilled = None if flags.format else artefact.load(flags.distilled)
+    if flags.config or flags.format:
+        config = configs.load(flags.config or "default", overrides)
+    else:
+        config = configs.from_dict(distilled.card["config"], overrides)
+    command.set_up_jax(config.precision, config.x64)
+    dataset = experiment.load_dataset(config)
+    distilled = distilled or formats.read(flags.distilled, flags.format, dataset.num_classes)
+    result = experiment.evaluate(distilled, config, dataset)
+    print(report.table(result))
+    report.save(result, flags.distilled)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    command.main(main)

@@ -1,0 +1,54 @@
+"""What the two commands share: the process they run in, and how they end.
+
+Exit status: 0 done; 2 for what the user can mend, with one ``error:`` line; 130 or 143 after Ctrl-C or SIGTERM; 1, with
+a traceback, for a fault of ours.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rcig.errors import UserError
+
+_ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
+
+
+def tune_allocator() -> None:
+    """On a Linux CPU, start this process again with a glibc that keeps the memory it has (see benchmarks/allocator.py).
+
+    XLA frees and allocates large buffers all the time; handing them back to the kernel costs page faults. Must come
+    before jax is imported. Does nothing where GLIBC_TUNABLES is set already.
+    """
+    on_accelerator = Path("/dev/nvidia0").exists() or Path("/dev/accel0").exists()
+    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ or on_accelerator:
+        return
+    os.environ["GLIBC_TUNABLES"] = _ALLOCATOR
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def set_up_jax(precision: str, x64: bool) -> None:
+    """Configure jax: number formats, and the compilation cache that makes a second start fast."""
+    import jax
+
+    from rcig.data.cache import default_folder
+
+    try:
+        jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
+    except ValueError as error:
+        raise UserError(f"unknown config.precision {precision!r}: {error}") from None
+    jax.config.update("jax_enable_x64", x64)
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(default_folder() / "jax"))
+
+
+def main(command: Callable[[], None]) -> None:
+    """Run a command and turn how it ends into the exit status."""
+    try:
+        command()
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,62 @@
+"""The command `python -m rcig.data`: ``list`` the known data sets, or ``prepare`` one.
+
+python -m rcig.data list --data_dir ~/tensorflow_datasets
+python -m rcig.data prepare cifar10 --data_dir ~/tensorflow_datasets
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rcig.data import prepare, sources
+from rcig.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns its exit status: 0 done, 2 with one ``error:`` line for what the user can mend."""
+    options = _parser().parse_args(arguments)
+    data_dir = Path(options.data_dir or sources.default_data_dir()).expanduser()
+    try:
+        options.run(options, data_dir)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Like every command here: a mistake is one line that begins ``error:``."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m rcig.data", description="List or prepare data sets.")
+    commands = parser.add_subparsers(required=True, metavar="list|prepare")
+    listing = commands.add_parser("list", help="show the known data sets and where they are")
+    preparing = commands.add_parser("prepare", help="download a data set and write it in the form that is read")
+    preparing.add_argument("name", help="a name that `list` shows")
+    for command, run in ((listing, _list), (preparing, _prepare)):
+        command.add_argument("--data_dir", help="default: TFDS_DATA_DIR, else ~/tensorflow_datasets")
+        command.set_defaults(run=run)
+    return parser
+
+
+def _list(options: argparse.Namespace, data_dir: Path) -> None:
+    print(f"data sets in {data_dir}:")
+    for name, source in sources.SOURCES.items():
+        if source.locate is None:
+            state = "your own files: pass path=" if source.options else "comes with scikit-learn"
+        else:
+            state = source.locate(data_dir) or "not found"
+        print(f"  {name:<24}{state}")
+
+
+def _prepare(options: argparse.Namespace, data_dir: Path) -> None:
+    print(f"{options.name} is in {prepare.prepare(options.name, data_dir)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Bring a data set to ``data_dir`` once, where there is a network: the only part of the data layer that uses one."""
+
+import importlib.util
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from rcig.data import sources
+from rcig.errors import UserError
+
+
+def prepare(name: str, data_dir: Path) -> Path:
+    """Download and prepare a data set, unless it is there; returns where it is.
+
+    TFDS sets are written as array_record files, for which TensorFlow must be installed. Raises UserError.
+    """
+    source = sources.find(name)
+    if source.locate is None:
+        remedy = "it comes with scikit-learn" if not source.options else "it reads your own files, by path="
+        raise UserError(f"data set {name!r} needs no preparation: {remedy}")
+    if source.locate(data_dir) is None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        _download(source.url, data_dir) if source.url else _prepare_tfds(name, data_dir)
+    location = source.locate(data_dir)
+    if location is None:
+        raise UserError(f"data set {name!r} was prepared, but {source.sought} is not in {data_dir}: check that folder")
+    return location
+
+
+def _prepare_tfds(name: str, data_dir: Path) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(f'preparing data set {name!r} needs TensorFlow: pip install ".[prepare]"')
+    import tensorflow_datasets as tfds
+
+    try:
+        # TFDS writes TFRecord files by default, which cannot be read without TensorFlow
+        tfds.builder(name, data_dir=data_dir, file_format="array_record").download_and_prepare()
+    except (OSError, tfds.core.DatasetNotFoundError, tfds.download.DownloadError) as error:
+        raise UserError(f"data set {name!r} cannot be prepared in {data_dir} ({_line(error)}): try again") from None
+
+
+def _download(url: str, data_dir: Path) -> None:
+    target = data_dir / url.rsplit("/", 1)[1]
+    try:
+        with tempfile.NamedTemporaryFile(dir=data_dir, prefix=f".{target.name}-") as file:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                shutil.copyfileobj(response, file)
+                expected = response.headers.get("Content-Length")
+            if expected is not None and file.tell() != int(expected):
+                raise OSError(f"{file.tell()} of {expected} bytes arrived")
+            file.flush()
+            Path(file.name).chmod(0o644)
+            target.hardlink_to(file.name)
+    except (OSError, urllib.error.URLError) as error:
+        raise UserError(f"{url} cannot be downloaded ({_line(error)}): try again, or put it into {data_dir}") from None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,152 @@
+"""From a config to a distilled set, and from a distilled set to its accuracy: what the two commands call."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from rcig import artefact, data, loop, metrics, render, sharding
+from rcig import config as configs
+from rcig.card import new_card
+from rcig.errors import UserError
+from rcig.files import disk_errors
+from rcig.initialize import initialize
+from rcig.lookup import find
+from rcig.types import Dataset, Model, Synthetic
+
+
+def load_dataset(config: ConfigDict) -> Dataset:
+    """Load the config's data set, preprocessed."""
+    options = {name: value for name, value in config.data.to_dict().items() if value}
+    return data.load(config.dataset, data_dir=config.data_dir or None, preprocessing=config.preprocessing, **options)
+
+
+def make_model(section: ConfigDict, dataset: Dataset) -> Model:
+    """Make the network that a section of the config describes."""
+    module = find("rcig.models", section.name)
+    return module.make(dataset.example_shape, dataset.num_classes, **configs.options(section))
+
+
+def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[[jax.Array, Synthetic], Any]:
+    """Return ``(key, synthetic) -> Result``: fresh networks of ``config.eval.model`` by the config's protocol."""
+    module = find("rcig.evaluation", config.eval.protocol)
+    protocol, model = module.make(**configs.options(config.eval)), make_model(config.eval.model, dataset)
+    return lambda key, synthetic: module.evaluate(key, synthetic, dataset, model, protocol)
+
+
+def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
+    """Distil as the config says; leave everything in ``workdir``; go on from what is there.
+
+    Raises UserError for what the user can mend, SystemExit 130 or 143 when stopped by a signal.
+    """
+    with _claimed(config, workdir):
+        dataset = load_dataset(config)
+        model, judge = make_model(config.model, dataset), make_judge(config, dataset)
+        method = find("methods", config.method.name).make(model, **configs.options(config.method))
+        start = initialize(config.initialization, jax.random.key(config.seed), dataset, config.ipc)
+
+        def evaluate(step: int, synthetic: Synthetic) -> dict[str, float]:
+            result = judge(jax.random.key(step), synthetic)
+            return {"test_accuracy": result.accuracy, "test_std": result.std}
+
+        def publish(step: int, synthetic: Synthetic) -> None:
+            artefact.save(workdir / "distilled", synthetic, _card(config, dataset, step))
+            shown = (synthetic, dataset.decode, dataset.class_names, config.ipc, step, metrics.read(workdir))
+            render.write_images(workdir, *shown)
+
+        schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
+        layout = sharding.layout(config.parallel)
+        loop.run(method, dataset, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
+        return artefact.load(workdir)
+
+
+def evaluate(
+    distilled: artefact.Distilled, config: ConfigDict | None = None, dataset: Dataset | None = None, **options: Any
+) -> dict[str, Any]:
+    """Measure a distilled set with fresh networks, beside random real examples under the same protocol.
+
+    Args: config, default the one on the set's card; dataset, default the config's; options, fields of ``config.eval`` to
+    change (num_networks=20).
+    Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
+    """
+    config = config or configs.from_dict(distilled.card["config"])
+    for name, value in options.items():
+        configs.assign(config, f"eval.{name}", value)
+    began = time.monotonic()
+    dataset = dataset or load_dataset(config)
+    _check_fits(distilled, dataset, config.dataset)
+    judge = make_judge(config, dataset)
+    key, key_random, key_draw = jax.random.split(jax.random.key(config.seed), 3)
+    result = judge(key, distilled.synthetic)
+    random = judge(key_random, initialize("real", key_draw, dataset, distilled.card["ipc"]))
+    report = {
+        "protocol": config.eval.protocol,
+        "preset": config.eval.preset,
+        "dataset": config.dataset,
+        "model": _describe(config.eval.model),
+        "ipc": distilled.card["ipc"],
+        "num_examples": len(distilled.inputs),
+        **_accuracies(result),
+        "baseline_random": random.accuracy,
+        "baseline_random_std": random.std,
+    }
+    return report | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _accuracies(result: Any) -> dict[str, Any]:
+    report = {"accuracy": result.accuracy, "std": result.std, "n": result.n, "augmentation": result.augmentation}
+    if result.augmented:
+        report |= {"accuracy_augmented": result.augmented.accuracy, "std_augmented": result.augmented.std}
+    return report
+
+
+def _check_fits(distilled: artefact.Distilled, dataset: Dataset, name: str) -> None:
+    have = (distilled.inputs.shape[1:], distilled.labels.shape[1])
+    want = (dataset.example_shape, dataset.num_classes)
+    if have != want:
+        raise UserError(
+            f"the distilled set has examples {have[0]} of {have[1]} classes, data set {name} has {want[0]} of {want[1]}; "
+            "set --config.dataset to the one it was distilled from"
+        )
+
+
+def _card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
+    return new_card(
+        method=config.method.name,
+        config=config.to_dict() | {"data_dir": ""},
+        dataset=config.dataset,
+        ipc=config.ipc,
+        num_classes=dataset.num_classes,
+        class_names=dataset.class_names,
+        preprocessing=dataset.preprocessing,
+        pixel_space=dataset.preprocessing["kind"],
+        seed=config.seed,
+        step=step,
+    )
+
+
+def _describe(section: ConfigDict) -> str:
+    """Return a network's name with its main options: convnet(width=32,depth=3,norm=none)."""
+    shown = ("width", "depth", "norm")
+    return f"{section.name}({','.join(f'{name}={section[name]}' for name in shown if name in section)})"
+
+
+@contextmanager
+def _claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
+    """Hold the workdir: it must be writable, of this config, and no other process may be at work in it."""
+    with disk_errors(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / ".lock", "a")
+    with lock:
+        try:
+            if sharding.is_writer():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is at work in {workdir}; wait for it or choose another workdir") from None
+        configs.save(config, workdir)
+        yield

@@ -1,0 +1,194 @@
+"""Distilled sets made elsewhere, and ours for elsewhere: one function a format, found by its name.
+
+Example:
+    distilled = read("checkpoint_15000", "rcig", num_classes=10)  # (M, H, W, C) and (M, 10), class-major
+    export(distilled, "set.safetensors")                          # or "set.npz"; the card travels along
+"""
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcig.card import Distilled, check, new_card, seal
+from rcig.errors import UserError, unknown
+from rcig.files import write
+from rcig.types import Synthetic
+
+_MAX_BYTES = 16 * 2**30  # of a file, and of what a compressed file claims to unpack to
+_NAMES = {"images": "inputs", "x": "inputs", "y": "labels"}  # what others call ours
+Arrays = dict[str, np.ndarray]
+
+
+def read(path: Path, format: str, num_classes: int, layout: str = "nhwc") -> Distilled:
+    """Read a distilled set from a file of another program, checked.
+
+    Args: format, one of ``FORMATS``; num_classes, K; layout, "nhwc" or "nchw", how images without a card lie in memory.
+    Returns inputs (M, ...) in the model-input space of their maker, labels (M, K). Raises UserError for any bad file.
+    """
+    path = Path(path)
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if layout not in ("nhwc", "nchw"):
+        raise unknown("layout", layout, ("nhwc", "nchw"))
+    if not path.is_file():
+        raise UserError(f"{path} must be a file of format {format!r} but {_what(path)}; check the path")
+    if path.stat().st_size > _MAX_BYTES:
+        raise UserError(f"{path} must be at most {_MAX_BYTES} bytes, it has {path.stat().st_size}")
+    try:
+        arrays, card = FORMATS[format](path)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # which bits are wrong decides which type of error a decoder raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{path} must be a file of format {format!r} but is not ({reason}); fetch it again") from error
+    if card is not None:
+        distilled = check(arrays, card, str(path))
+        if card["num_classes"] != num_classes:
+            raise UserError(f"{path} has {card['num_classes']} classes, the data set {num_classes}; choose its own")
+        return distilled
+    return _adopt(path, format, arrays, num_classes, layout)
+
+
+def export(distilled: Distilled, path: Path) -> None:
+    """Write a set to one file, ``.npz`` or ``.safetensors`` by its suffix, with the card inside."""
+    path = Path(path)
+    if path.suffix not in _WRITERS:
+        raise unknown("suffix", path.suffix, _WRITERS)
+    arrays = {k: v for k, v in distilled.synthetic._asdict().items() if v is not None}
+    write(path, _WRITERS[path.suffix](arrays, json.dumps(distilled.card, sort_keys=True, allow_nan=False)))
+
+
+def _rcig(path: Path) -> tuple[Arrays, None]:
+    """Read a checkpoint of the RCIG reference (Flax msgpack); the moving average is what its paper evaluates."""
+    return _prototypes(path, "ema_average"), None
+
+
+def _frepo(path: Path) -> tuple[Arrays, None]:
+    """Read a checkpoint of the FRePo reference (Flax msgpack), which keeps no average."""
+    return _prototypes(path, "params"), None
+
+
+def _npz(path: Path) -> tuple[Arrays, Any]:
+    """Read a zip of npy arrays: images (or inputs), labels, perhaps learning_rates and our card."""
+    with zipfile.ZipFile(path) as archive:
+        known = {"inputs", "labels", "learning_rates", "card", *_NAMES}
+        names = {n: n.removesuffix(".npy") for n in archive.namelist() if n.removesuffix(".npy") in known}
+        if sum(archive.getinfo(name).file_size for name in names) > _MAX_BYTES:
+            raise ValueError(f"it claims to hold more than {_MAX_BYTES} bytes")
+        arrays = {key: _npy(archive.read(name)) for name, key in names.items()}
+    card = arrays.pop("card", None)
+    return arrays, None if card is None else json.loads(card.tobytes())
+
+
+def _safetensors(path: Path) -> tuple[Arrays, Any]:
+    """Read a safetensors file: the names of npz, our card in the metadata."""
+    import safetensors
+
+    with safetensors.safe_open(path, framework="numpy") as file:
+        card = (file.metadata() or {}).get("card")
+        return {key: file.get_tensor(key) for key in file.keys()}, None if card is None else json.loads(card)
+
+
+FORMATS: dict[str, Callable[[Path], tuple[Arrays, Any]]] = {
+    "rcig": _rcig,
+    "frepo": _frepo,
+    "npz": _npz,
+    "safetensors": _safetensors,
+}
+
+
+def _prototypes(path: Path, tree: str) -> Arrays:
+    """Read ``x_proto`` and ``y_proto`` of one subtree of a Flax msgpack file (arrays are views of its bytes)."""
+    import flax.serialization
+
+    content = flax.serialization.msgpack_restore(path.read_bytes())
+    subtree = content.get(tree) if isinstance(content, dict) else None
+    if not isinstance(subtree, dict) or not {"x_proto", "y_proto"} <= subtree.keys():
+        raise ValueError(f"it has no {tree}/x_proto and {tree}/y_proto")
+    return {"inputs": subtree["x_proto"], "labels": subtree["y_proto"]}
+
+
+def _npy(data: bytes) -> np.ndarray:
+    """Decode a npy file, once its header claims no more than there is; object arrays (pickles) are refused."""
+    file = io.BytesIO(data)
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = header[np.lib.format.read_magic(file)](file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+        raise ValueError(f"an array of shape {shape} and dtype {dtype} does not fit its {len(data)} bytes")
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def _adopt(path: Path, format: str, arrays: Mapping[str, Any], num_classes: int, layout: str) -> Distilled:
+    """Give a foreign set our names, layout and a card."""
+    named = {_NAMES.get(key, key): value for key, value in arrays.items()}
+    inputs, labels = (_real(named.get(key), key, path) for key in ("inputs", "labels"))
+    if inputs.ndim == 4 and layout == "nchw":
+        inputs = inputs.transpose(0, 2, 3, 1)
+    if inputs.ndim == 4 and inputs.shape[-1] not in (1, 3):
+        raise UserError(f"{path}: images {inputs.shape} must end in 1 or 3 channels; try layout nchw or nhwc")
+    if inputs.ndim < 2 or inputs.dtype.kind != "f":
+        raise UserError(f"{path}: inputs {inputs.dtype}{inputs.shape} must be floats (M, ...) in model-input space")
+    if labels.ndim == 1:
+        labels = _one_hot(labels, num_classes, path)
+    if not len(inputs) or len(inputs) % num_classes or labels.shape != (len(inputs), num_classes):
+        raise UserError(
+            f"{path}: inputs {inputs.shape} and labels {labels.shape} must have the same number of rows, a multiple of "
+            f"num_classes = {num_classes}, and labels that many columns; choose the data set it was made for"
+        )
+    card = new_card(
+        method=format,
+        config={},
+        dataset="unknown",
+        ipc=len(inputs) // num_classes,
+        num_classes=num_classes,
+        class_names=[str(k) for k in range(num_classes)],
+        preprocessing={"kind": "unknown"},
+        pixel_space="unknown",
+        seed=0,
+        step=0,
+    )
+    return seal(Synthetic(inputs, labels), card | {"source": path.name})
+
+
+def _real(array: Any, key: str, path: Path) -> np.ndarray:
+    """Return an array of real numbers, or raise UserError."""
+    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise UserError(f"{path}: {key} must be an array of real numbers, not {_kind(array)}; check the format")
+    return array
+
+
+def _one_hot(labels: np.ndarray, num_classes: int, path: Path) -> np.ndarray:
+    """Return class numbers (M,) as targets (M, K)."""
+    if labels.dtype.kind not in "iu" or not labels.size or labels.min() < 0 or labels.max() >= num_classes:
+        raise UserError(f"{path}: labels must be whole numbers from 0 to {num_classes - 1}; check the data set")
+    return np.eye(num_classes, dtype=np.float32)[labels]
+
+
+def _kind(value: Any) -> str:
+    return "missing" if value is None else f"{getattr(value, 'dtype', type(value).__name__)}"
+
+
+def _what(path: Path) -> str:
+    return "is a folder" if path.is_dir() else "does not exist"
+
+
+def _write_npz(arrays: Arrays, card: str) -> bytes:
+    buffer = io.BytesIO()
+    named: dict[str, Any] = {**arrays, "card": np.frombuffer(card.encode(), np.uint8)}
+    np.savez(buffer, **named)
+    return buffer.getvalue()
+
+
+def _write_safetensors(arrays: Arrays, card: str) -> bytes:
+    import safetensors.numpy
+
+    return safetensors.numpy.save(arrays, metadata={"card": card})
+
+
+_WRITERS: dict[str, Callable[[Arrays, str], bytes]] = {".npz": _write_npz, ".safetensors": _write_safetensors}

@@ -1,0 +1,235 @@
+"""The one outer loop: it drives any method, on any devices, and can be killed at any instant.
+
+`_advance` compiles K outer steps into one call: for each step t, a key folded from (seed, t), the rows the method asks
+for, the batch laid over the devices, the method's step. The host sees one round trip per K steps: there it checks that
+all is finite, writes metrics, and now and then a checkpoint. Keys and rows are functions of (seed, t), so a run that is
+killed and started again equals one that was not, bit for bit.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcig import sharding
+from rcig.checkpoint import Checkpoints
+from rcig.data import streaming
+from rcig.errors import UserError
+from rcig.metrics import MetricsWriter, Progress
+from rcig.sharding import Layout
+from rcig.types import Batch, Dataset, Key, Method, PyTree, Synthetic
+
+Report = Callable[[int, Synthetic], dict[str, float]]  # (step, distilled set) -> scalars for the metrics
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how often, how wide; see configs/default.py."""
+
+    num_steps: int
+    steps_per_dispatch: int = 50
+    checkpoint_every: int = 500
+    eval_every: int = 0
+    seed: int = 0
+    max_resident_bytes: int = 0
+
+    def __post_init__(self):
+        for name, least in (("num_steps", 1), ("steps_per_dispatch", 1), ("checkpoint_every", 1), ("eval_every", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+
+def run(
+    method: Method,
+    dataset: Dataset,
+    start: Synthetic,
+    schedule: Schedule,
+    workdir: Path,
+    layout: Layout,
+    *,
+    evaluate: Report,
+    publish: Callable[[int, Synthetic], None],
+) -> Synthetic:
+    """Distil ``dataset`` into ``start``'s shapes, from the newest checkpoint in ``workdir`` or from the beginning.
+
+    Args:
+      evaluate: called every ``eval_every`` steps for scalars that join the metrics.
+      publish: called with the distilled set at every checkpoint and at the end, on the writing process.
+    Returns: the distilled set. Raises UserError for a NaN or Inf; SystemExit 130 or 143 after Ctrl-C or SIGTERM, when
+    the state is saved.
+    """
+    feeder = _feeder(method, dataset, schedule, layout)
+    initial = partial(_initial, method, _key(schedule, 0))
+    first = Batch(*(a[0] for a in feeder.host_batches(0, 1)))
+    layout.check(len(first.labels))
+    progress = Progress(schedule.num_steps)
+    with Checkpoints(workdir / "checkpoints") as checkpoints, progress, _signals(progress.note) as caught:
+        done = 0
+        if checkpoints.latest() is None:
+            state = jax.jit(initial)(start, first)
+        else:
+            done, state = checkpoints.restore(_empty(jax.eval_shape(initial, start, first)))
+            progress.note(f"resumed from step {done} in {workdir}")
+        state = layout.replicate(sharding.fetch(state))
+        with MetricsWriter(workdir, done) if sharding.is_writer() else _Silent() as metrics:
+            while done < schedule.num_steps:
+                count = min(schedule.steps_per_dispatch, schedule.num_steps - done)
+                state, trace = feeder.advance(state, done, count)
+                trace = sharding.fetch(trace)
+                _check_finite(trace, done, checkpoints)
+                done += count
+                scalars = {name: float(np.mean(values)) for name, values in trace.items() if name != "finite"}
+                if _due(done, count, schedule.eval_every) or (schedule.eval_every and done == schedule.num_steps):
+                    scalars |= evaluate(done, sharding.fetch(method.synthetic(state)))
+                metrics.write(done, scalars)
+                progress.update(done, scalars)
+                if caught or _due(done, count, schedule.checkpoint_every) or done == schedule.num_steps:
+                    checkpoints.save(done, sharding.fetch(state))
+                    if sharding.is_writer():
+                        publish(done, sharding.fetch(method.synthetic(state)))
+                if caught:
+                    checkpoints.wait()
+                    progress.note(f"saved step {done} in {workdir}; the same command goes on from there")
+                    raise SystemExit(128 + caught[0])
+        return sharding.fetch(method.synthetic(state))
+
+
+def _key(schedule: Schedule, stream: int) -> Key:
+    """Streams: 0 the method's start, 1 its steps, 2 the rows."""
+    return jax.random.fold_in(jax.random.key(schedule.seed), stream)
+
+
+def _initial(method, key, start, batch):
+    return method.init(key, jax.tree.map(jnp.asarray, start), batch)
+
+
+def _empty(shapes: PyTree) -> PyTree:
+    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+
+
+def _due(done: int, count: int, every: int) -> bool:
+    """Return whether a multiple of ``every`` lies in the last ``count`` steps."""
+    return every > 0 and done // every > (done - count) // every
+
+
+class _Feeder:
+    """Compiled steps over a training set that lives on the device, or on the host; both draw the same rows."""
+
+    def __init__(self, method: Method, train: Batch, schedule: Schedule, layout: Layout) -> None:
+        self.train, self.layout = train, layout
+        key_rows, key_steps = _key(schedule, 2), _key(schedule, 1)
+        labels = layout.replicate(np.asarray(train.labels))
+
+        def rows_at(step, labels):
+            return method.rows(jax.random.fold_in(key_rows, step), labels)
+
+        def advance(state, step, batch):
+            state, metrics = method.step(jax.random.fold_in(key_steps, step), state, layout.split(batch))
+            leaves = jax.tree.leaves((metrics, state))
+            return state, metrics | {"finite": jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))}
+
+        self._labels = labels
+        self._rows_at, self._step = rows_at, advance
+        self._rows = jax.jit(jax.vmap(rows_at, (0, None)))
+
+    def host_batches(self, start: int, count: int) -> Batch:
+        """Return the batches of ``count`` steps, (count, B, ...), on the host."""
+        rows = np.asarray(self._rows(start + np.arange(count), self._labels))
+        return streaming.gather(self.train, rows)
+
+
+class _Resident(_Feeder):
+    """The training set is an argument of the compiled steps: closed over, it would be baked into the program."""
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self._data = self.layout.replicate(Batch(np.asarray(self.train.inputs), np.asarray(self.train.labels)))
+
+        def body(data, state, step):
+            rows = self._rows_at(step, data.labels)
+            return self._step(state, step, jax.tree.map(lambda a: a[rows], data))
+
+        def steps(state, steps, data):
+            return jax.lax.scan(partial(body, data), state, steps)
+
+        self._compiled = self.layout.compile(steps)
+
+    def advance(self, state: PyTree, start: int, count: int) -> tuple[PyTree, dict]:
+        """Take ``count`` steps. Returns the state and metrics (count,)."""
+        return self._compiled(state, start + np.arange(count, dtype=np.int32), self._data)
+
+
+class _Streamed(_Feeder):
+    """The batches of K steps are read by threads on the host and sent together."""
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+
+        def steps(state, steps, batches):
+            return jax.lax.scan(lambda state, at: self._step(state, *at), state, (steps, batches))
+
+        self._compiled = self.layout.compile(steps)
+
+    def advance(self, state: PyTree, start: int, count: int) -> tuple[PyTree, dict]:
+        """Take ``count`` steps. Returns the state and metrics (count,)."""
+        batches = self.layout.put_batches(self.host_batches(start, count))
+        return self._compiled(state, start + np.arange(count, dtype=np.int32), batches)
+
+
+def _feeder(method: Method, dataset: Dataset, schedule: Schedule, layout: Layout) -> _Feeder:
+    inputs = dataset.train.inputs
+    size = int(np.prod(inputs.shape)) * np.dtype(inputs.dtype).itemsize
+    budget = schedule.max_resident_bytes or sharding.device_memory() // 4
+    kind = _Resident if size <= budget else _Streamed
+    return kind(method, dataset.train, schedule, layout)
+
+
+def _check_finite(trace: dict[str, np.ndarray], start: int, checkpoints: Checkpoints) -> None:
+    if np.all(trace["finite"]):
+        return
+    step = start + int(np.argmin(trace["finite"]))
+    names = [name for name, values in trace.items() if not np.all(np.isfinite(values))] or ["the state"]
+    saved = checkpoints.latest()
+    where = "no state was saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
+    raise UserError(
+        f"{', '.join(names)} became NaN or infinite at step {step}; {where}; "
+        "lower method.learning_rate or raise method.ridge"
+    )
+
+
+@contextmanager
+def _signals(note: Callable[[str], None]) -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM, to be obeyed between dispatches; a second one interrupts at once."""
+    caught: list[int] = []
+
+    def handle(number, frame):
+        caught.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        note("stopping after this dispatch; once more to stop at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Silent:
+    """The metrics of the processes that do not write."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def write(self, step, scalars):
+        """Do nothing."""

@@ -1,0 +1,50 @@
+"""The result of an evaluation: a table for people, a JSON file for machines."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rcig.files import disk_errors, write
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the result as aligned lines; accuracies in percent, mean ± population standard deviation."""
+    title = f"{result['dataset']}, {result['ipc']} per class ({result['num_examples']} examples): {result['model']}"
+    rows = [("distilled", result["accuracy"], result["std"])]
+    if "accuracy_augmented" in result:
+        rows.append(("distilled, with augmentation", result["accuracy_augmented"], result["std_augmented"]))
+    rows.append(("random real examples", result["baseline_random"], result["baseline_random_std"]))
+    if "full_data" in result:
+        rows.append(("whole training set", result["full_data"], result["full_data_std"]))
+    width = max(len(name) for name, *_ in rows)
+    lines = [f"  {name:<{width}}  {100 * mean:5.1f} % ± {100 * std:.1f}" for name, mean, std in rows]
+    return "\n".join([title, f"protocol {result['protocol']}, {result['n']} networks, test split:", *lines])
+
+
+def save(result: Mapping[str, Any], distilled: Path) -> None:
+    """Write ``eval-<protocol>.json`` into the workdir that ``distilled`` is or lies in; elsewhere do nothing."""
+    for folder in (distilled, distilled.parent):
+        if (folder / "config.json").is_file():
+            with disk_errors(folder):
+                write(folder / f"eval-{result['protocol']}.json", (json.dumps(result, indent=1) + "\n").encode())
+            return
+
+
+def machine() -> str:
+    """Return the device in words, for results that travel."""
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{len(jax.devices())} x {device.device_kind}"
+    try:
+        info = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+        name = next(line.split(":")[1].strip() for line in info.splitlines() if line.startswith("Model name"))
+    except (OSError, subprocess.SubprocessError, StopIteration):
+        name = platform.processor() or platform.machine()
+    import os
+
+    return f"{os.cpu_count()} cores of {name}"

@@ -1,0 +1,38 @@
+from setuptools import setup
+
+setup(
+    name="rcig",
+    version="0.1.0",
+    description="Dataset distillation in JAX: RCIG and its field in one library",
+    python_requires=">=3.11",
+    # named one by one: `kernels` and `configs` are also names of published packages
+    packages=["rcig", "rcig.data", "rcig.evaluation", "rcig.models", "kernels", "methods", "configs"],
+    py_modules=["distill_dataset", "eval"],
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12.6",
+        "optax>=0.2.8",
+        "chex>=0.1.91",
+        "ml_collections>=1.0",
+        "absl-py>=2.0",
+        "orbax-checkpoint>=0.12,<1",
+        "tensorflow-datasets>=4.9.10",
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without asking for it
+        "grain>=0.2.15",
+        "numpy>=2.0",
+        "scikit-learn>=1.5",
+        "Pillow>=10",
+        "matplotlib>=3.8",
+        "rich>=13",
+        "safetensors>=0.5",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda]"],
+        "tpu": ["jax[tpu]"],
+        "prepare": ["tensorflow>=2.20"],
+        "nt": ["neural-tangents==0.6.5"],
+        "tensorboard": ["tensorboardX>=2.6"],
+        "wandb": ["wandb"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "pyright>=1.1.390"],
+    },
+)
