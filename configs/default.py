@@ -1,6 +1,8 @@
-"""The fields that every config has, with their defaults and meanings. Options of a method, a model or an evaluation
-protocol need not be listed: those not set here take the defaults of ``methods/<name>.py``, ``rcig/models/<name>.py`` and
-``rcig/evaluation/<protocol>.py``, and every one of them can be set from the command line.
+"""The fields that every config has, with their defaults and meanings.
+
+Options of a method, a model or an evaluation protocol need not be listed: those not set here take the defaults of
+``methods/<name>.py``, ``rcig/models/<name>.py`` and ``rcig/evaluation/<protocol>.py``, and every one of them can be set
+from the command line.
 """
 
 from ml_collections import ConfigDict

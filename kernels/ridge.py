@@ -55,8 +55,8 @@ def predict(k_ss: jax.Array, k_ts: jax.Array, y_s: jax.Array, ridge: float | jax
 def head(features: jax.Array, targets: jax.Array, ridge: float | jax.Array) -> jax.Array:
     """Return the last layer W (D, K) that minimises ``|targets - features W|^2 + ridge |W|^2``.
 
-    Primal form ``(Phi^T Phi + ridge I)^-1 Phi^T Y`` for D <= M, else dual ``Phi^T (Phi Phi^T + ridge I)^-1 Y``; they are
-    equal. features (M, D), targets (M, K), ridge > 0. Cost min(M, D)^3 / 3 + M D min(M, D).
+    Primal form ``(Phi^T Phi + ridge I)^-1 Phi^T Y`` for D <= M, else dual ``Phi^T (Phi Phi^T + ridge I)^-1 Y``; they
+    are equal. features (M, D), targets (M, K), ridge > 0. Cost min(M, D)^3 / 3 + M D min(M, D).
     """
     if features.shape[1] <= features.shape[0]:
         moment = jnp.matmul(features.T, targets, precision=HIGHEST)

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import optax
 
 from kernels import linearize, ridge
-from methods._rates import Rates
 from rcig import implicit, linear_solve, losses
 from rcig.chunks import map_rows
 from rcig.inner import descend

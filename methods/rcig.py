@@ -81,7 +81,7 @@ class RCIG:
         if self.problem != "convexified" and self.solver == "cg":
             raise UserError(f"method.solver 'cg' needs a quadratic problem, not {self.problem!r}; set it to 'adam'")
         if self.problem == "naive" and self.clip:
-            raise UserError("method.clip scales to the direct part, which problem 'naive' does not have; set it to False")
+            raise UserError("method.clip scales to the direct part, which problem 'naive' lacks; set it to False")
         if self.solve_dtype == "float64" and not jax.config.jax_enable_x64:
             raise UserError("method.solve_dtype 'float64' needs 64-bit mode; set config.x64 to True")
         for name in ("ridge", "learning_rate", "batch_size", "pool_size", "pool_max_steps", "pool_max_age"):

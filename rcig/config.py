@@ -10,7 +10,6 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,6 +17,7 @@ from ml_collections import ConfigDict
 from rcig.errors import UserError, unknown
 from rcig.lookup import find, names
 
+_CHOICES = ("name", "protocol", "preset", "model")  # fields that decide which other fields a section has
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
 
 
@@ -47,23 +47,23 @@ def _completed(config: ConfigDict, overrides: list[str]) -> ConfigDict:
 
 def complete(config: ConfigDict) -> None:
     """Fill in the defaults of every option of the config's method, models and evaluation protocol."""
-    _fill(config.model, "model", inspect.signature(find("rcig.models", config.model.name).make).parameters)
-    _fill(config.method, "method", inspect.signature(find("methods", config.method.name).make).parameters)
+    _fill(config.model, "model", _options_of("rcig.models", config.model.name))
+    _fill(config.method, "method", _options_of("methods", config.method.name))
     protocol = find("rcig.evaluation", config.eval.protocol)
     if config.eval.preset not in protocol.PRESETS:
         raise unknown("eval.preset", config.eval.preset, protocol.PRESETS)
-    parameters = inspect.signature(protocol.make).parameters
-    _fill(config.eval, "eval", parameters, protocol.PRESETS[config.eval.preset], keep=("protocol", "preset", "model"))
+    known = _options_of("rcig.evaluation", config.eval.protocol) | protocol.PRESETS[config.eval.preset]
+    _fill(config.eval, "eval", known, keep=("protocol", "preset", "model"))
     if "model" not in config.eval:  # judged by the network that distilled, with ReLU
         config.eval.model = ConfigDict(config.model.to_dict())
         if "activation" in config.eval.model:
             config.eval.model.activation = "relu"
-    _fill(config.eval.model, "eval.model", inspect.signature(find("rcig.models", config.eval.model.name).make).parameters)
+    _fill(config.eval.model, "eval.model", _options_of("rcig.models", config.eval.model.name))
 
 
 def options(section: ConfigDict) -> dict[str, Any]:
     """Return a section's options, without the fields that choose whose options they are."""
-    return {key: value for key, value in section.to_dict().items() if key not in ("name", "protocol", "preset", "model")}
+    return {key: value for key, value in section.to_dict().items() if key not in _CHOICES}
 
 
 def save(config: ConfigDict, workdir: Path) -> None:
@@ -92,7 +92,7 @@ def _read(source: str) -> ConfigDict:
     if path.exists():
         spec = importlib.util.spec_from_file_location("rcig_config", path)
         if spec is None or path.is_dir():
-            raise UserError(f"config {source} is not a Python file; give one with get_config(), like configs/quickstart.py")
+            raise UserError(f"config {source} is not a Python file; see configs/quickstart.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     elif path.stem in names("configs"):
@@ -104,8 +104,13 @@ def _read(source: str) -> ConfigDict:
     return module.get_config()
 
 
-def _fill(section: ConfigDict, title: str, parameters, preset=MappingProxyType({}), keep=("name",)) -> None:
-    known = {p.name: p.default for p in parameters.values() if p.default is not inspect.Parameter.empty} | preset
+def _options_of(package: str, name: str) -> dict[str, Any]:
+    """Return the options of a plug-in's ``make``, with their defaults."""
+    parameters = inspect.signature(find(package, name).make).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _fill(section: ConfigDict, title: str, known: dict[str, Any], keep: tuple[str, ...] = ("name",)) -> None:
     for key in section:
         if key not in known and key not in keep:
             raise unknown("config field", f"{title}.{key}", [f"{title}.{name}" for name in known])

@@ -15,7 +15,7 @@ from rcig import config as configs
 from rcig.card import new_card
 from rcig.errors import UserError
 from rcig.files import disk_errors
-from rcig.initialize import initialize
+from rcig.initialize import everything, initialize
 from rcig.lookup import find
 from rcig.types import Dataset, Model, Synthetic
 
@@ -32,11 +32,16 @@ def make_model(section: ConfigDict, dataset: Dataset) -> Model:
     return module.make(dataset.example_shape, dataset.num_classes, **configs.options(section))
 
 
-def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[[jax.Array, Synthetic], Any]:
-    """Return ``(key, synthetic) -> Result``: fresh networks of ``config.eval.model`` by the config's protocol."""
-    module = find("rcig.evaluation", config.eval.protocol)
-    protocol, model = module.make(**configs.options(config.eval)), make_model(config.eval.model, dataset)
-    return lambda key, synthetic: module.evaluate(key, synthetic, dataset, model, protocol)
+def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
+    """Return ``(key, synthetic, **changes) -> Result``: networks of ``config.eval.model``, the config's protocol."""
+    module, model = find("rcig.evaluation", config.eval.protocol), make_model(config.eval.model, dataset)
+    options = configs.options(config.eval)
+    module.make(**options)  # what is wrong with them is said now, not after the distillation
+
+    def judge(key, synthetic, **changes):
+        return module.evaluate(key, synthetic, dataset, model, module.make(**options | changes))
+
+    return judge
 
 
 def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
@@ -66,12 +71,16 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
 
 
 def evaluate(
-    distilled: artefact.Distilled, config: ConfigDict | None = None, dataset: Dataset | None = None, **options: Any
+    distilled: artefact.Distilled,
+    config: ConfigDict | None = None,
+    dataset: Dataset | None = None,
+    full_data_steps: int = 0,
+    **options: Any,
 ) -> dict[str, Any]:
     """Measure a distilled set with fresh networks, beside random real examples under the same protocol.
 
-    Args: config, default the one on the set's card; dataset, default the config's; options, fields of ``config.eval`` to
-    change (num_networks=20).
+    Args: config, default the one on the set's card; dataset, default the config's; full_data_steps, if any, also train
+    the same networks on the whole training set for so many steps; options, fields of ``config.eval`` to change.
     Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
     """
     config = config or configs.from_dict(distilled.card["config"])
@@ -81,7 +90,7 @@ def evaluate(
     dataset = dataset or load_dataset(config)
     _check_fits(distilled, dataset, config.dataset)
     judge = make_judge(config, dataset)
-    key, key_random, key_draw = jax.random.split(jax.random.key(config.seed), 3)
+    key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
     result = judge(key, distilled.synthetic)
     random = judge(key_random, initialize("real", key_draw, dataset, distilled.card["ipc"]))
     report = {
@@ -95,6 +104,9 @@ def evaluate(
         "baseline_random": random.accuracy,
         "baseline_random_std": random.std,
     }
+    if full_data_steps:
+        full = judge(key_full, everything(dataset), num_steps=full_data_steps, flip=False)
+        report |= {"full_data": full.accuracy, "full_data_std": full.std}
     return report | {"seconds": round(time.monotonic() - began, 1)}
 
 
@@ -110,7 +122,7 @@ def _check_fits(distilled: artefact.Distilled, dataset: Dataset, name: str) -> N
     want = (dataset.example_shape, dataset.num_classes)
     if have != want:
         raise UserError(
-            f"the distilled set has examples {have[0]} of {have[1]} classes, data set {name} has {want[0]} of {want[1]}; "
+            f"the distilled set has examples {have[0]} of {have[1]} classes, data set {name} {want[0]} of {want[1]}; "
             "set --config.dataset to the one it was distilled from"
         )
 

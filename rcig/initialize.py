@@ -43,6 +43,12 @@ def noise(key: Key, dataset: Dataset, ipc: int) -> Synthetic:
     return Synthetic(0.3 * jax.random.normal(key, shape, jnp.float32), _labels(dataset.num_classes, ipc))
 
 
+def everything(dataset: Dataset) -> Synthetic:
+    """Return the whole training split as if it were a distilled set (rows as they come, not class-major)."""
+    labels = centred_targets(jnp.asarray(dataset.train.labels), dataset.num_classes)
+    return Synthetic(jnp.asarray(np.asarray(dataset.train.inputs, np.float32)), labels)
+
+
 STARTS = {"real": real, "noise": noise}
 
 

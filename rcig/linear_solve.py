@@ -26,7 +26,7 @@ class Solution(NamedTuple):
     value: PyTree  # like b
     residual: jax.Array  # (), |b - A x| / |b|
     steps: jax.Array  # (), int32, products with A spent on it
-    energies: jax.Array | None = None  # (num_steps,), x^T A x / 2 - b^T x before each step, where a solver has steps to tune
+    energies: jax.Array | None = None  # (num_steps,), x^T A x / 2 - b^T x before each step of a solver with a rate
 
 
 def _axpy(scale, x: PyTree, y: PyTree) -> PyTree:

@@ -196,7 +196,7 @@ def _check_finite(trace: dict[str, np.ndarray], start: int, checkpoints: Checkpo
     step = start + int(np.argmin(trace["finite"]))
     names = [name for name, values in trace.items() if not np.all(np.isfinite(values))] or ["the state"]
     saved = checkpoints.latest()
-    where = "no state was saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
+    where = "no state is saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
     raise UserError(
         f"{', '.join(names)} became NaN or infinite at step {step}; {where}; "
         "lower method.learning_rate or raise method.ridge"

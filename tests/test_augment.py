@@ -116,7 +116,9 @@ def test_rotate_and_translate_ranges(images):
     np.testing.assert_allclose(moved[:, :-1], np.asarray(images)[:, 1:], atol=1e-12)
 
 
-@pytest.mark.parametrize("draws, corner", [((0.0, 0.0, 0), (0, 0)), ((0.999, 0.999, 0), (6, 4)), ((0.5, 0.3, 0), (3, 1))])
+@pytest.mark.parametrize(
+    "draws, corner", [((0.0, 0.0, 0), (0, 0)), ((0.999, 0.999, 0), (6, 4)), ((0.5, 0.3, 0), (3, 1))]
+)
 def test_cutout_hole(images, draws, corner):
     result = operate(augment._cutout, draws, images + 10)
     expected = np.asarray(images + 10).copy()

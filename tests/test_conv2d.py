@@ -53,11 +53,10 @@ def test_chunked_kernel_gradient(batch):
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (1, 3)])
 def test_vmap_of_the_gradient(axes):
     (x, k), (dx, dk) = operands()
-    stacked = [a if axis is None else jnp.stack([a, b], axis) for a, b, axis in zip((x, k), (dx, dk), axes, strict=True)]
-    got, want = (
-        jax.vmap(jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, "SAME"))), (0, 1)), axes)(*stacked)
-        for conv in (conv2d, reference)
-    )
+    pairs = zip((x, k), (dx, dk), axes, strict=True)
+    stacked = [a if axis is None else jnp.stack([a, b], axis) for a, b, axis in pairs]
+    loss = lambda conv: lambda x, k: jnp.sum(jnp.sin(conv(x, k, "SAME")))
+    got, want = (jax.vmap(jax.grad(loss(conv), (0, 1)), axes)(*stacked) for conv in (conv2d, reference))
     for a, b in zip(got, want, strict=True):
         assert jnp.max(jnp.abs(a - b)) < 1e-11
 

@@ -37,7 +37,8 @@ def dataset(num_train: int = 240, num_test: int = 120) -> Dataset:
         return Batch((images[..., None] - 0.2) / 0.4, labels)
 
     names = tuple(f"blob {i}" for i in range(NUM_CLASSES))
-    return Dataset("toy", draw(num_train), draw(num_test), NUM_CLASSES, names, lambda x: x * 0.4 + 0.2, {"kind": "none"})
+    decode = lambda x: x * 0.4 + 0.2
+    return Dataset("toy", draw(num_train), draw(num_test), NUM_CLASSES, names, decode, {"kind": "standard"})
 
 
 def synthetic(ipc: int = 1, key: int = 0) -> Synthetic:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from rcig.data.raw import one_line
 from rcig.errors import UserError
 
 Tree = Mapping[str, Callable[[], bytes]]  # from a file's path, with forward slashes, to a reader of its contents
@@ -41,7 +42,7 @@ def opened(location: Path) -> Iterator[Tree]:
     except UserError:
         raise
     except (OSError, EOFError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise UserError(f"{location} cannot be read ({error}): fetch or make it again") from None
+        raise UserError(f"{location} cannot be read ({one_line(error)}): fetch or make it again") from None
 
 
 def _tar(location: Path) -> Tree:
@@ -49,8 +50,8 @@ def _tar(location: Path) -> Tree:
     with tarfile.open(location) as archive:
         for member in archive:
             if member.isreg() and _small(member.name, member.size):
-                contents = archive.extractfile(member).read()
-                tree[member.name] = partial(bytes, contents)
+                contents = archive.extractfile(member)
+                tree[member.name] = partial(bytes, contents.read() if contents else b"")
     return tree
 
 

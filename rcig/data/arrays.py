@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcig.data.raw import Raw, split
+from rcig.data.raw import Raw, one_line, split
 from rcig.errors import UserError
 
 _WHOLE = {"inputs", "labels"}
@@ -27,7 +27,7 @@ def read_npz(location: None, cache_dir: Path, path: str = "", test_fraction: flo
     """
     if not path:
         raise UserError("data set 'npz' needs path= an .npz file with arrays inputs and labels")
-    found = _load(Path(path))
+    found = _load(Path(path).expanduser())
     names = found.pop("class_names", None)
     if set(found) == _WHOLE:
         inputs, labels = _inputs("inputs", found, path), _labels("labels", found, path)
@@ -53,10 +53,11 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy's remarks on odd headers; what is wrong becomes an error below
-            archive = np.load(path, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array, not an .npz of named arrays")
-            with archive:
+            # our own handle: np.load leaves the one it opens open when the file is damaged
+            with path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
+                if not isinstance(archive, np.lib.npyio.NpzFile):
+                    raise ValueError("it is a single array, not an .npz of named arrays")
                 return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"no file {path}: check path=") from None
@@ -65,8 +66,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         *(OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, SyntaxError, RuntimeError, OverflowError),
         *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, UnicodeError),
     ) as error:
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read ({problem}): save it again with numpy.savez") from None
+        raise UserError(f"{path} cannot be read ({one_line(error)}): save it again with numpy.savez") from None
 
 
 def _inputs(name: str, found: dict[str, np.ndarray], path: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from rcig.data.raw import one_line
 from rcig.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -29,7 +30,8 @@ def decode(name: str, data: bytes, channels: int = 3, resolution: int | None = N
     Raises UserError, naming the picture, for bytes that are no picture, 16-bit ones or more than 2**26 pixels.
     """
     with _opened(name, data) as image:
-        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        mode = "L" if channels == 1 else "RGB"
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     return pixels if resolution is None else area_resize(centre_square(pixels), resolution)
 
@@ -95,7 +97,7 @@ def _opened(name: str, data: bytes) -> Iterator[Image.Image]:
             yield image
     # Pillow reports damage by any of these; its bytes come from strangers.
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-        raise UserError(f"picture {name} cannot be decoded ({error}): remove or replace it") from None
+        raise UserError(f"picture {name} cannot be decoded ({one_line(error)}): remove or replace it") from None
 
 
 @cache

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from rcig.data import sources
+from rcig.data.raw import one_line
 from rcig.errors import UserError
 
 
@@ -38,24 +39,20 @@ def _prepare_tfds(name: str, data_dir: Path) -> None:
         # TFDS writes TFRecord files by default, which cannot be read without TensorFlow
         tfds.builder(name, data_dir=data_dir, file_format="array_record").download_and_prepare()
     except (OSError, tfds.core.DatasetNotFoundError, tfds.download.DownloadError) as error:
-        raise UserError(f"data set {name!r} cannot be prepared in {data_dir} ({_line(error)}): try again") from None
+        raise UserError(f"data set {name!r} cannot be prepared in {data_dir} ({one_line(error)}): try again") from None
 
 
 def _download(url: str, data_dir: Path) -> None:
     target = data_dir / url.rsplit("/", 1)[1]
     try:
-        with tempfile.NamedTemporaryFile(dir=data_dir, prefix=f".{target.name}-") as file:
-            with urllib.request.urlopen(url, timeout=60) as response:
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=f".{target.name}-") as folder:
+            whole = Path(folder) / target.name
+            with urllib.request.urlopen(url, timeout=60) as response, whole.open("wb") as file:
                 shutil.copyfileobj(response, file)
                 expected = response.headers.get("Content-Length")
-            if expected is not None and file.tell() != int(expected):
-                raise OSError(f"{file.tell()} of {expected} bytes arrived")
-            file.flush()
-            Path(file.name).chmod(0o644)
-            target.hardlink_to(file.name)
+            if expected is not None and whole.stat().st_size != int(expected):
+                raise OSError(f"{whole.stat().st_size} of {expected} bytes arrived")
+            whole.replace(target)  # only a whole archive ever has the name that is looked for
     except (OSError, urllib.error.URLError) as error:
-        raise UserError(f"{url} cannot be downloaded ({_line(error)}): try again, or put it into {data_dir}") from None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = f"try again, or put it into {data_dir}"
+        raise UserError(f"{url} cannot be downloaded ({one_line(error)}): {remedy}") from None

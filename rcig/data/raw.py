@@ -78,6 +78,11 @@ def check(raw: Raw, where: str) -> Raw:
     return raw
 
 
+def one_line(error: Exception) -> str:
+    """Return what an exception says, on one line, to be quoted in a UserError."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Raw:
     """Return the data set that a cache entry holds."""
     return Raw(**{field: arrays[field] for field in Raw._fields})

@@ -5,11 +5,12 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rcig.data import cache, images
-from rcig.data.raw import Raw, from_arrays
+from rcig.data.raw import Raw, from_arrays, one_line
 from rcig.errors import UserError
 
 
@@ -47,7 +48,7 @@ def _decode(location: Path, test_split: str, resolution: int | None) -> cache.Ar
     import tensorflow_datasets as tfds  # half a second to import, wanted by a cold cache only
 
     try:
-        builder = tfds.builder_from_directory(location)
+        builder: Any = tfds.builder_from_directory(location)
         # bytes, for our own decoder: TFDS takes OpenCV or Pillow, whichever is there, and their pixels differ
         skip = {"image": tfds.decode.SkipDecoding()}
         train, test = (builder.as_data_source(split=name, decoders=skip) for name in ("train", test_split))
@@ -56,11 +57,11 @@ def _decode(location: Path, test_split: str, resolution: int | None) -> cache.Ar
     except UserError:
         raise
     except (OSError, RuntimeError, ValueError, IndexError, KeyError, AttributeError) as error:
-        raise _again(location, f"its records cannot be read ({error})") from None
+        raise _again(location, f"its records cannot be read ({one_line(error)})") from None
     return Raw(*decoded[0], *decoded[1], np.array(builder.info.features["label"].names))._asdict()
 
 
-def _decode_split(source: Sequence, channels: int, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _decode_split(source: Any, channels: int, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros(len(source), np.int32)
 
     def load(rows: Sequence[int]) -> list[images.Named]:

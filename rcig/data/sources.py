@@ -53,6 +53,9 @@ def read(name: str, data_dir: Path, cache_dir: Path, options: Mapping[str, Any])
             raise UserError(f"data set {name!r} takes no options, got {option!r}: leave it out")
         if option not in source.options:
             raise unknown(f"option of data set {name!r}", option, source.options)
+    resolution = options.get("resolution")
+    if resolution is not None and not (isinstance(resolution, int) and resolution > 0):
+        raise UserError(f"resolution must be a positive number of pixels, got {resolution!r}: use e.g. 32")
     location = source.locate(data_dir) if source.locate else None
     if source.locate and location is None:
         raise _missing(name, source, data_dir)
@@ -63,7 +66,7 @@ def read_digits(location: None, cache_dir: Path) -> Raw:
     """Return scikit-learn's digits: 1797 images (8, 8, 1) of 16 grey levels as [0, 1], a fixed third held out."""
     from sklearn.datasets import load_digits  # a second to import, wanted by this set only
 
-    digits = load_digits()
+    digits: Any = load_digits()
     inputs = (digits.images[..., None] / 16).astype(np.float32)
     names = np.array([str(name) for name in digits.target_names])
     return split(inputs, digits.target.astype(np.int32), 1 / 3, names)

@@ -22,8 +22,8 @@ class _Pieces:
     def __len__(self) -> int:
         return -(-len(self._rows) // _PIECE)
 
-    def __getitem__(self, piece: int) -> np.ndarray:
-        return np.asarray(self._inputs[self._rows[piece * _PIECE : (piece + 1) * _PIECE]])
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self._inputs[self._rows[index * _PIECE : (index + 1) * _PIECE]])
 
 
 def gather(source: Batch, rows: np.ndarray, num_threads: int = 16) -> Batch:

@@ -78,7 +78,7 @@ def read_folder(
 
     In the second form a stratified ``test_fraction`` of every class is held out. Pictures are grey only if all are.
     """
-    root = Path(path)
+    root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise UserError(f"data set 'folder' needs path= a folder of <class>/*.png or .jpg, got {str(path)!r}")
     if (root / "train").is_dir():
@@ -90,8 +90,6 @@ def _read(
     location: Path, cache_dir: Path, kind: object, listing: Callable[[Tree], Listing], resolution: int | None
 ) -> Raw:
     """Decode what ``listing`` finds, or return it from the cache, where ``kind`` stands for the listing's rule."""
-    if resolution is not None and resolution < 1:
-        raise UserError(f"resolution must be a positive number of pixels, got {resolution}")
 
     def build() -> cache.Arrays:
         with archives.opened(location) as tree:

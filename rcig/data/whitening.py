@@ -71,7 +71,7 @@ def moments(chunks: Iterator[np.ndarray], factor: int) -> tuple[np.ndarray, np.n
 
     Args: chunks of standardised images, float64, whose mean is near 0 (so that one pass loses no digits).
     """
-    total, gram, count = 0.0, 0.0, 0
+    total, gram, count = np.zeros(()), np.zeros(()), 0
     for chunk in chunks:
         blocks = take_apart(chunk, factor)  # (B, F*F, d)
         flat = blocks.reshape(-1, blocks.shape[-1])

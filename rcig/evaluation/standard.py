@@ -3,14 +3,13 @@
     protocol = Standard(**PRESETS["rcig"])
     result = evaluate(key, synthetic, dataset, model, protocol)
     result.accuracy, result.std, result.n                           # mean and population std over networks
-    baseline_random(key, dataset, ipc, model, protocol).accuracy    # what real examples reach under the same protocol
 
 Two presets, one protocol: RCIG's (Loo et al. 2023, the published evaluation script) and DC's (Zhao et al. 2021, also
 DSA's and DM's). A set is in model-input space and stays there; nothing is selected on the test split.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,9 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcig.errors import UserError
-from rcig.evaluation.train import Progress, Recipe, test_accuracy, train_networks
-from rcig.initialize import real
-from rcig.losses import centred_targets
+from rcig.evaluation._train import Progress, Recipe, test_accuracy, train_networks
 from rcig.types import Dataset, Key, Model, Synthetic
 
 
@@ -156,29 +153,6 @@ def evaluate(
     plain = run(key_plain, "") if protocol.plain else None
     augmented = Result(run(key_augmented, protocol.augmentation), protocol.augmentation)
     return augmented if plain is None else Result(plain, augmented=augmented)
-
-
-def baseline_random(
-    key: Key, dataset: Dataset, ipc: int, model: Model, protocol: Standard, progress: Progress | None = None
-) -> Result:
-    """Evaluate one draw of ``ipc`` random real examples of every class, with centred one-hot labels.
-
-    ``std`` is over networks on that one draw; at small ipc the draw itself matters more: use several keys.
-    """
-    key_rows, key_run = jax.random.split(key)
-    return evaluate(key_run, real(key_rows, dataset, ipc), dataset, model, protocol, progress)
-
-
-def full_data_accuracy(
-    key: Key, dataset: Dataset, model: Model, protocol: Standard, progress: Progress | None = None
-) -> Result:
-    """Evaluate the whole training split as if it were the distilled set, without appended flips.
-
-    The protocol's number of steps counts: 2000 steps of 256 rows are few for this, so give ``num_steps``.
-    """
-    inputs = jnp.asarray(np.asarray(dataset.train.inputs, np.float32))
-    everything = Synthetic(inputs, centred_targets(jnp.asarray(dataset.train.labels), dataset.num_classes))
-    return evaluate(key, everything, dataset, model, replace(protocol, flip=False), progress)
 
 
 def mirrored(synthetic: Synthetic) -> Synthetic:

@@ -3,6 +3,8 @@
     recipe = Recipe(num_steps=1000, batch_size=20, loss="mse", optimiser="adam", learning_rate=1e-4)
     variables = train_networks(key, model, synthetic, recipe, num_networks=5)   # every leaf (5, ...)
     test_accuracy(model, variables, dataset.test)                               # (5,)
+
+What step t of a network draws is a function of (its key, t): results do not depend on how steps are dispatched.
 """
 
 import time
@@ -197,6 +199,7 @@ def _step(model, recipe, inputs, targets, key, t, state):
     params = state.variables["params"]
     (loss, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     updates, opt_state = OPTIMISERS[recipe.optimiser](recipe).update(grads, state.opt_state, params)
+    after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state.variables)  # statistics keep their type
     variables = {**after, "params": optax.apply_updates(params, updates)}
     return _State(variables, opt_state, order, loss.astype(jnp.float32))
 
