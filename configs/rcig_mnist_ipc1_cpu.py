@@ -1,0 +1,11 @@
+"""RCIG, MNIST, one image per class, for 2 CPU cores.
+
+python distill_dataset.py --config=configs/rcig_mnist_ipc1_cpu.py --workdir=runs/mnist
+python eval.py --distilled=runs/mnist --config.eval.model.width=128
+"""
+
+from configs import rcig
+
+
+def get_config():
+    return rcig.narrow(rcig.grey("mnist", 1, 3500))
