@@ -94,11 +94,13 @@ class Layout:
         if self.parallel == "jit":
             return jax.jit(step, donate_argnums=0, out_shardings=self._replicated)
 
-        def traced(*args):
+        def traced(_, args):
             with _tracing_map():
                 return step(*args)
 
-        return jax.pmap(traced, axis_name=_AXIS, in_axes=None, out_axes=None, devices=list(self.mesh.devices.flat))
+        devices = list(self.mesh.devices.flat)
+        mapped = jax.pmap(traced, _AXIS, in_axes=(0, None), out_axes=None, devices=devices)
+        return lambda *args: mapped(np.arange(jax.local_device_count(), dtype=np.int32)[: len(devices)], args)
 
 
 def layout(parallel: str = "jit", num_devices: int = 0) -> Layout:

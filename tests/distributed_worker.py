@@ -1,0 +1,39 @@
+"""One process of a distributed run on the toy data: PROCESS_ID NUM_PROCESSES PORT WORKDIR NUM_STEPS."""
+
+import sys
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 1)
+jax.config.update("jax_enable_x64", True)
+
+import numpy as np
+import toy
+
+from rcig import lookup, loop, sharding
+
+
+def main(process_id: int, num_processes: int, port: str, workdir: Path, num_steps: int) -> None:
+    if num_processes > 1:
+        sharding.connect(f"127.0.0.1:{port}", num_processes, process_id)
+    assert jax.device_count() == num_processes
+    options = {"batch_size": 16, "pool_size": 2, "pool_max_steps": 2, "solver_steps": 4}
+    method = lookup.find("methods", "rcig").make(toy.model(activation="softplus"), **options)
+    publish = lambda step, synthetic: np.savez(workdir / "set.npz", step=step, **synthetic._asdict())
+    loop.run(
+        method,
+        toy.dataset(),
+        toy.synthetic(),
+        loop.Schedule(num_steps, steps_per_dispatch=2, checkpoint_every=2),
+        workdir,
+        sharding.layout(),
+        evaluate=lambda step, synthetic: {},
+        publish=publish,
+    )
+    print("done", process_id)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))

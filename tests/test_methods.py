@@ -1,0 +1,127 @@
+"""Every method in ``methods/`` keeps the contract: a new file is tested the moment it exists."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from rcig import lookup, sharding
+from rcig.types import Batch, Synthetic
+
+# options that make a method small and fast on the toy data; a method may have several
+SMALL = {
+    "rcig": [
+        {"batch_size": 48, "pool_size": 2, "pool_max_steps": 2, "pool_max_age": 3, "learning_rate": 0.02},
+        {"batch_size": 48, "pool_size": 2, "pool_max_steps": 2, "solver": "adam", "solver_steps": 4, "flip": True},
+    ]
+}
+CASES = [(name, number) for name in lookup.names("methods") for number in range(len(SMALL.get(name, [{}])))]
+
+
+@functools.cache
+def build(name, number):
+    """Return (method, data, initial state)."""
+    options = SMALL.get(name, [{}])[number]
+    method = lookup.find("methods", name).make(toy.model(activation="softplus"), **options)
+    train = toy.dataset().train
+    start = toy.synthetic(1)
+    state = jax.jit(method.init)(jax.random.key(0), start, Batch(*(jnp.asarray(a[:48]) for a in train)))
+    return method, Batch(*map(jnp.asarray, train)), state
+
+
+@functools.cache
+def compiled(name, number, parallel, num_devices):
+    """Return the compiled ``(state, steps, data) -> (state, metrics)``, its layout, and the list of its traces."""
+    method, _, _ = build(name, number)
+    layout, traces = sharding.layout(parallel, num_devices), []
+
+    def body(data, state, step):
+        key = jax.random.fold_in(jax.random.key(1), step)
+        rows = method.rows(key, data.labels)
+        return method.step(key, state, layout.split(jax.tree.map(lambda a: a[rows], data)))
+
+    def run(state, steps, data):
+        traces.append(1)
+        return jax.lax.scan(functools.partial(body, data), state, steps)
+
+    return layout.compile(run), layout, traces
+
+
+def run(name, number, parallel="jit", num_devices=1, num_calls=2):
+    """Take 2 steps a call; return the states before and after each call, and the metrics."""
+    _, data, state = build(name, number)
+    step, layout, _ = compiled(name, number, parallel, num_devices)
+    state, data = layout.replicate(sharding.fetch((state, data)))
+    states, metrics = [sharding.fetch(state)], []
+    for call in range(num_calls):
+        state, trace = step(state, 2 * call + np.arange(2, dtype=np.int32), data)
+        states.append(sharding.fetch(state))
+        metrics.append(sharding.fetch(trace))
+    return states, metrics
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_step_keeps_structure_shapes_and_dtypes(case):
+    states, _ = run(*case)
+    first, last = states[0], states[-1]
+    assert jax.tree.structure(first) == jax.tree.structure(last)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_steps_are_finite_and_compile_once(case):
+    states, metrics = run(*case)
+    for leaf in jax.tree.leaves((states, metrics)):
+        assert np.all(np.isfinite(leaf))
+    assert len(compiled(*case, "jit", 1)[2]) == 1
+    assert {"loss", "accuracy"} <= set(metrics[0])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_steps_are_deterministic(case):
+    for a, b in zip(jax.tree.leaves(run(*case)), jax.tree.leaves(run(*case)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_eight_devices_equal_one(case, parallel):
+    one, many = run(*case)[0][1], run(*case, parallel, 8, 1)[0][1]
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_synthetic_set_has_the_starts_shape_and_is_the_start_at_step_zero(case):
+    method, _, state = build(*case)
+    start, now = toy.synthetic(1), method.synthetic(state)
+    assert isinstance(now, Synthetic) and now.labels.dtype == start.labels.dtype
+    np.testing.assert_allclose(now.inputs, start.inputs, atol=1e-12)
+    np.testing.assert_allclose(now.labels, start.labels, atol=1e-12)
+    moved = method.synthetic(jax.tree.map(jnp.asarray, run(*case)[0][-1]))
+    assert moved.inputs.shape == start.inputs.shape and np.max(np.abs(moved.inputs - start.inputs)) > 1e-4
+
+
+@pytest.mark.parametrize("case", CASES[:1], ids=str)
+def test_the_loss_falls(case):
+    _, metrics = run(*case, "jit", 1, 12)
+    losses = np.concatenate([trace["loss"] for trace in metrics])
+    assert losses[-6:].mean() < losses[:6].mean() - 0.05
+
+
+def test_a_network_pool_ages_and_renews():
+    states, _ = run("rcig", 0, "jit", 1, 12)
+    ages = np.array([state.pool.age for state in states])  # (calls + 1, P)
+    assert np.all(ages[0] == 0) and ages.max() < 3
+    assert np.any(ages[1:] > 0) and np.any(np.diff(ages, axis=0) < 0)
+
+
+def test_the_rates_of_adam_fit_their_problem():
+    _, _, state = build("rcig", 1)
+    assert 1e-5 < float(state.rates.inner) < 10 and 5e-5 < float(state.rates.inverse_hvp) < 1e3
+    _, metrics = run("rcig", 1)
+    assert np.all(metrics[0]["inner_residual"] < 1)
