@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    parser.error = command.usage_error
     parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
     parser.add_argument("--workdir", required=True, type=Path, help="folder for everything that the run leaves")
     parser.add_argument("--coordinator", default="", help="address of process 0, where it is not found by itself")
@@ -43,6 +44,9 @@ def main() -> None:
     command.set_up_jax(config.precision, config.x64)
     sharding.connect(flags.coordinator, flags.num_processes, flags.process_id)
     experiment.distill(config, flags.workdir)
+    if sharding.is_writer():
+        print(f"finished at step {config.num_steps}: pictures in {flags.workdir}/images")
+        print(f"to measure it: python eval.py --distilled={flags.workdir}")
 
 
 if __name__ == "__main__":

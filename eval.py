@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    parser.error = command.usage_error
     parser.add_argument("--distilled", required=True, type=Path, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("--protocol", default="", help="how to evaluate; default: the config's")
     parser.add_argument("--format", default="", help="of a set made elsewhere: rcig, frepo, npz, safetensors")

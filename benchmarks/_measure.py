@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or ROOT / "benchmarks" / "results")
 sys.path.insert(0, str(ROOT))  # methods, configs and the commands, also where the package is not installed
 
 Case = dict[str, Any]
@@ -41,7 +41,7 @@ class Times(NamedTuple):
 
 
 def timed(fn: Callable[[], Any], repeats: int = 5, budget: float = 30.0) -> Times:
-    """Time ``fn()`` until its result is ready: once to compile, then at most ``repeats`` times or ``budget`` seconds."""
+    """Time ``fn()`` until its result is ready: once to compile, then up to ``repeats`` times or ``budget`` seconds."""
     import jax
 
     def once() -> float:
@@ -75,13 +75,15 @@ def main(
     """
     parser = argparse.ArgumentParser(description=title, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small cases, printed but not recorded")
-    parser.add_argument("--case", action="append", help="FIELD=VALUE,...: only the cases that agree, or if none a new one")
+    parser.add_argument(
+        "--case", action="append", help="FIELD=VALUE,...: only the cases that agree, or if none a new one"
+    )
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:
         readings = measure(**json.loads(flags.child))
-        print(json.dumps(readings | _where()))
+        print(json.dumps(readings | where()))
         return
     chosen = list(quick if flags.quick else cases)
     if flags.case:
@@ -96,8 +98,13 @@ def main(
         if not flags.quick:
             record(name, rows[-1])
     print(f"\n{name} on {rows[-1].get('machine', 'this machine')}\n{table(rows)}")
-    if finish:
+    if finish and not any("failed" in row for row in rows):
         print(finish(rows))
+
+
+def with_root() -> dict[str, str]:
+    """Return the environment of a child that imports what this process can, and this checkout first."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def record(name: str, row: Mapping[str, Any]) -> None:
@@ -118,7 +125,9 @@ def table(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
     columns = columns or list(dict.fromkeys(key for row in rows for key in row if key not in WHERE))
     cells = [list(columns)] + [[_show(row.get(column, "")) for column in columns] for row in rows]
     widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(columns))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
@@ -126,7 +135,7 @@ def _run(case: Case) -> Row:
     """Measure one case in a fresh process, with the allocator that the commands give themselves on a CPU."""
     from rcig import command
 
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = with_root()
     if case.get("allocator", "tuned") == "tuned" and sys.platform == "linux":
         environment["GLIBC_TUNABLES"] = command._ALLOCATOR
     load = os.getloadavg()[0]
@@ -137,7 +146,7 @@ def _run(case: Case) -> Row:
     return case | json.loads(done.stdout.splitlines()[-1]) | {"load": load}
 
 
-def _where() -> Row:
+def where() -> Row:
     import jax
 
     from rcig import card, report

@@ -43,7 +43,9 @@ def measure(width: int, batch: int, allocator: str) -> dict:
 
 def ratios(rows: list[dict]) -> str:
     pairs = zip(rows[::2], rows[1::2], strict=True)
-    return "\n".join(f"width {a['width']}, batch {a['batch']}: default / tuned {a['ms'] / b['ms']:.2f}" for a, b in pairs)
+    return "\n".join(
+        f"width {a['width']}, batch {a['batch']}: default / tuned {a['ms'] / b['ms']:.2f}" for a, b in pairs
+    )
 
 
 if __name__ == "__main__":

@@ -114,17 +114,7 @@ class RCIG:
         index = jax.random.randint(key_draw, (), 0, self.pool_size)
         member = pool.take(state.pool, index)
 
-        problem = self._problem(key_problem, member.variables, batch)
-        minimise, inverse_hvp = problem.systems(state.psi, self._solvers())
-        tau, inner = minimise(state.rates.inner)
-        meta = meta_gradient(
-            problem.inner_loss,
-            lambda tau, psi: sharding.mean(jax.value_and_grad(problem.outer_loss, (0, 1), has_aux=True)(tau, psi)),
-            tau,
-            state.psi,
-            inverse_hvp(state.rates.inverse_hvp, tau),
-        )
-
+        inner, meta = self.meta_gradient(key_problem, state.rates, member.variables, state.psi, batch)
         updates, opt_state = self._optimizer().update(self._combine(meta), state.opt_state, state.psi)
         psi = optax.apply_updates(state.psi, updates)
         average = optax.incremental_update(psi, state.average, 1 - self.average_decay)
@@ -145,6 +135,17 @@ class RCIG:
         }
         state = State(psi, opt_state, average, state.step + 1, pool.put(state.pool, index, member), rates)
         return state, metrics
+
+    def meta_gradient(
+        self, key: Key, rates: _rates.Rates, variables: Variables, psi: Psi, batch: Batch
+    ) -> tuple[linear_solve.Solution, MetaGradient]:
+        """Solve the inner problem at one network and differentiate the outer loss on one batch through it."""
+        problem = self._problem(key, variables, batch)
+        minimise, inverse_hvp = problem.systems(psi, self._solvers())
+        tau, inner = minimise(rates.inner)
+        outer = jax.value_and_grad(problem.outer_loss, (0, 1), has_aux=True)
+        averaged = lambda tau, psi: sharding.mean(outer(tau, psi))
+        return inner, meta_gradient(problem.inner_loss, averaged, tau, psi, inverse_hvp(rates.inverse_hvp, tau))
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the moving average, corrected for its start at zero (before the first step: the start itself)."""

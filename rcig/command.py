@@ -6,12 +6,20 @@ a traceback, for a fault of ours.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from rcig.errors import UserError
+from rcig.errors import UserError, unknown
 
 _ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
+_PRECISIONS = ("default", "bfloat16", "tensorfloat32", "float32")
+
+
+def usage_error(message: str) -> NoReturn:
+    """What a command's argparse says of wrong flags: one line, like every other mistake."""
+    raise UserError(f"{message}; --help shows examples")
 
 
 def tune_allocator() -> None:
@@ -33,10 +41,9 @@ def set_up_jax(precision: str, x64: bool) -> None:
 
     from rcig.data.cache import default_folder
 
-    try:
-        jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
-    except ValueError as error:
-        raise UserError(f"unknown config.precision {precision!r}: {error}") from None
+    if precision not in _PRECISIONS:
+        raise unknown("config.precision", precision, _PRECISIONS)
+    jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
     jax.config.update("jax_enable_x64", x64)
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(default_folder() / "jax"))
@@ -44,6 +51,7 @@ def set_up_jax(precision: str, x64: bool) -> None:
 
 def main(command: Callable[[], None]) -> None:
     """Run a command and turn how it ends into the exit status."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         command()
     except UserError as error:

@@ -1,154 +1,141 @@
-"""Configurations: a file's ``get_config()``, completed with every option's default, overridden from the command line.
+"""Configurations: ``configs/default.py``, and over it layers of assignments: a config file's, then the command line's.
 
 A config names a method, a model and an evaluation protocol; their own signatures say which options exist, so
 ``config.method``, ``config.model``, ``config.eval`` hold every field after `load`, and a misspelt one is an error.
 """
 
-import ast
 import importlib.util
 import inspect
 import json
-from collections.abc import Mapping
+import math
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rcig.errors import UserError, unknown
+from rcig.files import write
 from rcig.lookup import find, names
 
-_CHOICES = ("name", "protocol", "preset", "model")  # fields that decide which other fields a section has
+# a field that decides which others its section has -> which of them stay when another is chosen
+_CHOICES = {
+    "method.name": (),
+    "model.name": (),
+    "eval.protocol": ("eval.flip", "eval.model."),
+    "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
+    "eval.model.name": (),
+}
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
 
+Said = dict[str, Any]  # full name of a field -> value, or the text of one
 
-def load(source: str, overrides: list[str] = ()) -> ConfigDict:
+
+def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Load a config file (.py with get_config, or a run's config.json) or the name of one in ``configs``.
 
     Args: overrides: strings ``config.method.ridge=1e-3`` (leading dashes allowed). Raises UserError.
     """
-    return _completed(_read(source), overrides)
+    return _build(_read(source), dict(map(_parse, overrides)))
 
 
-def from_dict(fields: Mapping[str, Any], overrides: list[str] = ()) -> ConfigDict:
+def from_dict(fields: Mapping[str, Any], overrides: Sequence[str] = ()) -> ConfigDict:
     """Return the config of a card or a run, as `load` would."""
-    return _completed(ConfigDict(fields), overrides)
+    return _build(_flat(fields), dict(map(_parse, overrides)))
 
 
-def _completed(config: ConfigDict, overrides: list[str]) -> ConfigDict:
-    assignments = [_parse(override) for override in overrides]
-    for key, value in assignments:  # names first: they decide which other fields exist
-        if key.split(".")[-1] in ("name", "protocol", "preset"):
-            _choose(config, key, value)
-    complete(config)
-    for key, value in assignments:
-        assign(config, key, value)
-    return config.lock()
-
-
-def complete(config: ConfigDict) -> None:
-    """Fill in the defaults of every option of the config's method, models and evaluation protocol."""
-    _fill(config.model, "model", _options_of("rcig.models", config.model.name))
-    _fill(config.method, "method", _options_of("methods", config.method.name))
-    protocol = find("rcig.evaluation", config.eval.protocol)
-    if config.eval.preset not in protocol.PRESETS:
-        raise unknown("eval.preset", config.eval.preset, protocol.PRESETS)
-    known = _options_of("rcig.evaluation", config.eval.protocol) | protocol.PRESETS[config.eval.preset]
-    _fill(config.eval, "eval", known, keep=("protocol", "preset", "model"))
-    if "model" not in config.eval:  # judged by the network that distilled, with ReLU
-        config.eval.model = ConfigDict(config.model.to_dict())
-        if "activation" in config.eval.model:
-            config.eval.model.activation = "relu"
-    _fill(config.eval.model, "eval.model", _options_of("rcig.models", config.eval.model.name))
+def change(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """Return the config with other values of some fields, ``{"method.ridge": 1e-3}``."""
+    return _build(_flat(config.to_dict()), dict(changes))
 
 
 def options(section: ConfigDict) -> dict[str, Any]:
     """Return a section's options, without the fields that choose whose options they are."""
-    return {key: value for key, value in section.to_dict().items() if key not in _CHOICES}
+    choices = {choice.split(".")[-1] for choice in _CHOICES}
+    return {key: value for key, value in section.items() if key not in choices and not isinstance(value, ConfigDict)}
 
 
 def save(config: ConfigDict, workdir: Path) -> None:
-    """Write ``config.json``, or raise UserError if the workdir holds another config, naming the first difference."""
+    """Write ``config.json``; raise UserError where the workdir keeps results of another one, naming what differs."""
     path = workdir / "config.json"
-    fresh = json.loads(json.dumps(config.to_dict()))
-    if not path.exists():
-        path.write_text(json.dumps(fresh, indent=1))
-        return
-    stored, fresh = _flat(_read(str(path)).to_dict()), _flat(fresh)
-    for key in sorted(stored.keys() | fresh.keys()):
-        if key not in _LOCATIONS and stored.get(key) != fresh.get(key):
-            raise UserError(
-                f"workdir {workdir} belongs to another config: {key} is {stored.get(key)!r} there and "
-                f"{fresh.get(key)!r} here; use another --workdir or the same config"
-            )
+    if path.exists() and _has_results(workdir):
+        stored, fresh = _flat(load(str(path)).to_dict()), _flat(config.to_dict())
+        for key in sorted(stored.keys() | fresh.keys()):
+            if key not in _LOCATIONS and stored.get(key) != fresh.get(key):
+                raise UserError(
+                    f"workdir {workdir} belongs to another config: {key} is {stored.get(key)!r} there and "
+                    f"{fresh.get(key)!r} here; use another --workdir or the same config"
+                )
+    write(path, (json.dumps(config.to_dict(), indent=1) + "\n").encode())
 
 
-def _read(source: str) -> ConfigDict:
-    path = Path(source)
-    if path.suffix == ".json":
-        try:
-            return ConfigDict(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read config {source}: {error}; give a config.json written by a run") from None
-    if path.exists():
-        spec = importlib.util.spec_from_file_location("rcig_config", path)
-        if spec is None or path.is_dir():
-            raise UserError(f"config {source} is not a Python file; see configs/quickstart.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    elif path.stem in names("configs"):
-        module = find("configs", path.stem)
-    else:
-        raise unknown("config", source, names("configs"))
-    if not hasattr(module, "get_config"):
-        raise UserError(f"config {source} defines no get_config(); see configs/quickstart.py")
-    return module.get_config()
+def _has_results(workdir: Path) -> bool:
+    """Return whether a run got as far as its first checkpoint; before, a mistake in the config may still be mended."""
+    return any(path.is_dir() for name in ("checkpoints", "distilled") for path in (workdir / name).glob("*"))
 
 
-def _options_of(package: str, name: str) -> dict[str, Any]:
-    """Return the options of a plug-in's ``make``, with their defaults."""
-    parameters = inspect.signature(find(package, name).make).parameters.values()
+def _build(*layers: Said) -> ConfigDict:
+    """Lay assignments over the defaults, in order, and complete them with every option's default."""
+    config = find("configs", "default").get_config()
+    said = _flat(config.to_dict())
+    for layer in layers:
+        said = _over(said, layer)
+    config.method = _section("methods", said["method.name"])
+    config.model = _section("rcig.models", said["model.name"])
+    config.eval = _eval_section(said)
+    _assign_all(config, {key: value for key, value in said.items() if not key.startswith("eval.model.")})
+    name = said.get("eval.model.name", config.model.name)
+    config.eval.model = _judge_of(config.model) if name == config.model.name else _section("rcig.models", name)
+    _assign_all(config, {key: value for key, value in said.items() if key.startswith("eval.model.")})
+    return config.lock()
+
+
+def _over(said: Said, layer: Said) -> Said:
+    """Return assignments with later ones over them; another method's options go when a method is chosen, and so on."""
+    for choice, keep in _CHOICES.items():
+        if choice in layer and layer[choice] != said.get(choice):
+            section = choice.rpartition(".")[0] + "."
+            said = {k: v for k, v in said.items() if not k.startswith(section) or k.startswith(keep)}
+    return said | layer
+
+
+def _section(package: str, name: str) -> ConfigDict:
+    """Return the section of a plug-in: its name and the defaults of all options of its ``make``."""
+    return ConfigDict({"name": name} | _defaults(find(package, str(name))))
+
+
+def _eval_section(said: Said) -> ConfigDict:
+    """Return the section of an evaluation protocol; a protocol's first preset is its default."""
+    protocol = find("rcig.evaluation", str(said["eval.protocol"]))
+    preset = str(said.get("eval.preset", next(iter(protocol.PRESETS))))
+    if preset not in protocol.PRESETS:
+        raise unknown("eval.preset", preset, protocol.PRESETS)
+    chosen = {"protocol": said["eval.protocol"], "preset": preset}
+    return ConfigDict(chosen | _defaults(protocol) | protocol.PRESETS[preset])
+
+
+def _judge_of(model: ConfigDict) -> ConfigDict:
+    """Return who judges where nothing else is said: the network that distilled, with ReLU."""
+    judge = ConfigDict(model.to_dict())
+    if "activation" in judge:
+        judge.activation = "relu"
+    return judge
+
+
+def _defaults(plugin: ModuleType) -> dict[str, Any]:
+    parameters = inspect.signature(plugin.make).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
-def _fill(section: ConfigDict, title: str, known: dict[str, Any], keep: tuple[str, ...] = ("name",)) -> None:
-    for key in section:
-        if key not in known and key not in keep:
-            raise unknown("config field", f"{title}.{key}", [f"{title}.{name}" for name in known])
-    for key, default in known.items():
-        if key not in section:
-            section[key] = default
+def _assign_all(config: ConfigDict, said: Said) -> None:
+    for key, value in said.items():
+        section, field = _find_field(config, key)
+        section[field] = _converted(f"config.{key}", section[field], value)
 
 
-def assign(config: ConfigDict, key: str, value: Any) -> None:
-    """Set one existing field, ``key`` like "method.ridge". Raises UserError for unknown fields and wrong types."""
-    section, field = _section(config, key)
-    old = section[field]
-    if isinstance(old, ConfigDict):
-        raise UserError(f"config.{key} is a section, not a field; set one of {', '.join(old)}")
-    if isinstance(old, str) and not isinstance(value, str):
-        value = str(value)  # a name or path that reads like a number
-    try:
-        if isinstance(old, bool) != isinstance(value, bool):
-            raise TypeError
-        section[field] = value
-    except TypeError:
-        raise UserError(
-            f"config.{key} must be a {type(old).__name__}, not {value!r}; its present value is {old!r}"
-        ) from None
-
-
-def _choose(config: ConfigDict, key: str, value: Any) -> None:
-    """Set a field that decides which other fields exist, and drop what was said for its predecessor."""
-    section, field = _section(config, key)
-    if section[field] == value:
-        return
-    assign(config, key, value)
-    keep = {field} | ({"protocol", "model", "flip"} if field in ("protocol", "preset") else set())
-    for name in set(section) - keep:
-        del section[name]
-
-
-def _section(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
+def _find_field(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
     """Return the section that holds a field, and the field's name in it."""
     *sections, field = key.split(".")
     section = config
@@ -159,22 +146,79 @@ def _section(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
         section = section[name]
     if field not in section:
         raise unknown("config field", key, [".".join([*sections, k]) for k in section])
+    if isinstance(section[field], ConfigDict):
+        raise UserError(f"config.{key} is a section, not a field; set one of {', '.join(section[field])}")
     return section, field
 
 
-def _parse(override: str) -> tuple[str, Any]:
+def _converted(name: str, old: Any, value: Any) -> Any:
+    """Return a value, or what its text says, as the type of the field's default; numbers finite and not negative."""
+    kind: Any = type(old)
+    try:
+        if kind is bool and isinstance(value, str):
+            converted = {"true": True, "false": False}[value.lower()]
+        elif isinstance(value, str) or kind is float and type(value) is int:
+            converted = kind(value)
+        else:
+            converted = value
+        if type(converted) is not kind:
+            raise TypeError
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}; its default is {old!r}") from None
+    if kind in (int, float) and not 0 <= converted < (2**63 if kind is int else math.inf):
+        raise UserError(f"{name} must be a finite number, not negative, not {value}; its default is {old!r}")
+    return converted
+
+
+def _parse(override: str) -> tuple[str, str]:
     key, separator, text = override.lstrip("-").partition("=")
     if not separator or not key.startswith("config."):
         raise UserError(f"cannot read {override!r}; write --config.FIELD=VALUE, for example --config.num_steps=100")
-    if text.lower() in ("true", "false"):
-        return key.removeprefix("config."), text.lower() == "true"
+    return key.removeprefix("config."), text
+
+
+def _read(source: str) -> Said:
+    path = Path(source)
+    if path.suffix == ".json":
+        try:
+            return _flat(json.loads(path.read_bytes()))
+        except (OSError, ValueError, RecursionError, AttributeError) as error:
+            raise UserError(f"cannot read config {source}: {error}; give a config.json written by a run") from None
+    if _is_file(path):
+        return _run(source)
+    if path.stem in names("configs") and path.parts[:-1] in ((), ("configs",)):
+        return _flat(find("configs", path.stem).get_config().to_dict())
+    raise unknown("config", source, names("configs"))
+
+
+def _run(source: str) -> Said:
+    """Run a config file; whatever goes wrong in it is its writer's to mend, and is said with the line."""
+    spec = importlib.util.spec_from_file_location("rcig_config", source)
+    if spec is None or spec.loader is None:
+        raise UserError(f"config {source} is not a Python file; see configs/quickstart.py")
+    module = importlib.util.module_from_spec(spec)
     try:
-        return key.removeprefix("config."), ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return key.removeprefix("config."), text
+        spec.loader.exec_module(module)
+        return _flat(module.get_config().to_dict())
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
+        where = f" at line {lines[-1]}" if lines else ""
+        raise UserError(
+            f"config {source} fails{where} with {type(error).__name__}: {error}; "
+            "it must define get_config() -> ConfigDict, see configs/quickstart.py"
+        ) from None
 
 
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Said:
     flat = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from rcig import artefact, data, loop, metrics, render, sharding
 from rcig import config as configs
-from rcig.card import new_card
+from rcig.card import new_card, seal
 from rcig.errors import UserError
 from rcig.files import disk_errors
 from rcig.initialize import everything, initialize
@@ -47,9 +47,13 @@ def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
 def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
     """Distil as the config says; leave everything in ``workdir``; go on from what is there.
 
-    Raises UserError for what the user can mend, SystemExit 130 or 143 when stopped by a signal.
+    A finished run costs no more than reading its result. Raises UserError for what the user can mend, SystemExit 130
+    or 143 when stopped by a signal.
     """
     with _claimed(config, workdir):
+        finished = _finished(config, workdir)
+        if finished is not None:
+            return finished
         dataset = load_dataset(config)
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = find("methods", config.method.name).make(model, **configs.options(config.method))
@@ -60,14 +64,14 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             return {"test_accuracy": result.accuracy, "test_std": result.std}
 
         def publish(step: int, synthetic: Synthetic) -> None:
-            artefact.save(workdir / "distilled", synthetic, _card(config, dataset, step))
             shown = (synthetic, dataset.decode, dataset.class_names, config.ipc, step, metrics.read(workdir))
             render.write_images(workdir, *shown)
+            artefact.save(workdir / "distilled", synthetic, _card(config, dataset, step))
 
         schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
         layout = sharding.layout(config.parallel)
-        loop.run(method, dataset, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
-        return artefact.load(workdir)
+        synthetic = loop.run(method, dataset, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
+        return seal(synthetic, _card(config, dataset, config.num_steps))
 
 
 def evaluate(
@@ -84,8 +88,7 @@ def evaluate(
     Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
     """
     config = config or configs.from_dict(distilled.card["config"])
-    for name, value in options.items():
-        configs.assign(config, f"eval.{name}", value)
+    config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
     began = time.monotonic()
     dataset = dataset or load_dataset(config)
     _check_fits(distilled, dataset, config.dataset)
@@ -125,6 +128,12 @@ def _check_fits(distilled: artefact.Distilled, dataset: Dataset, name: str) -> N
             f"the distilled set has examples {have[0]} of {have[1]} classes, data set {name} {want[0]} of {want[1]}; "
             "set --config.dataset to the one it was distilled from"
         )
+    space = distilled.card["pixel_space"]
+    if space not in ("unknown", dataset.preprocessing["kind"]):
+        raise UserError(
+            f"the distilled set lives in pixel space {space!r}, data set {name} in {dataset.preprocessing['kind']!r}; "
+            f"set --config.preprocessing={space}"
+        )
 
 
 def _card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
@@ -140,6 +149,15 @@ def _card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
         seed=config.seed,
         step=step,
     )
+
+
+def _finished(config: ConfigDict, workdir: Path) -> artefact.Distilled | None:
+    """Return the result of a finished run; None where there is none, or a broken one (the last checkpoint mends it)."""
+    try:
+        distilled = artefact.load(workdir)
+    except UserError:
+        return None
+    return distilled if distilled.card["step"] == config.num_steps else None
 
 
 def _describe(section: ConfigDict) -> str:

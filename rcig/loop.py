@@ -60,7 +60,7 @@ def run(
 
     Args:
       evaluate: called every ``eval_every`` steps for scalars that join the metrics.
-      publish: called with the distilled set at every checkpoint and at the end, on the writing process.
+      publish: called with the distilled set after every checkpoint and at the end, on the writing process.
     Returns: the distilled set. Raises UserError for a NaN or Inf; SystemExit 130 or 143 after Ctrl-C or SIGTERM, when
     the state is saved.
     """
@@ -91,13 +91,16 @@ def run(
                 progress.update(done, scalars)
                 if caught or _due(done, count, schedule.checkpoint_every) or done == schedule.num_steps:
                     checkpoints.save(done, sharding.fetch(state))
-                    if sharding.is_writer():
+                    if sharding.is_writer() and done < schedule.num_steps:
                         publish(done, sharding.fetch(method.synthetic(state)))
                 if caught:
                     checkpoints.wait()
                     progress.note(f"saved step {done} in {workdir}; the same command goes on from there")
                     raise SystemExit(128 + caught[0])
-        return sharding.fetch(method.synthetic(state))
+        synthetic = sharding.fetch(method.synthetic(state))
+        if sharding.is_writer():  # also by a run that was killed after its last checkpoint
+            publish(done, synthetic)
+        return synthetic
 
 
 def _key(schedule: Schedule, stream: int) -> Key:
@@ -195,6 +198,7 @@ def _check_finite(trace: dict[str, np.ndarray], start: int, checkpoints: Checkpo
         return
     step = start + int(np.argmin(trace["finite"]))
     names = [name for name, values in trace.items() if not np.all(np.isfinite(values))] or ["the state"]
+    checkpoints.wait()
     saved = checkpoints.latest()
     where = "no state is saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
     raise UserError(

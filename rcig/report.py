@@ -1,6 +1,7 @@
 """The result of an evaluation: a table for people, a JSON file for machines."""
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -45,6 +46,4 @@ def machine() -> str:
         name = next(line.split(":")[1].strip() for line in info.splitlines() if line.startswith("Model name"))
     except (OSError, subprocess.SubprocessError, StopIteration):
         name = platform.processor() or platform.machine()
-    import os
-
     return f"{os.cpu_count()} cores of {name}"

@@ -1,4 +1,4 @@
-"""One process of a distributed run on the toy data: PROCESS_ID NUM_PROCESSES PORT WORKDIR NUM_STEPS."""
+"""One process of a distributed run on the toy data: METHOD PROCESS_ID NUM_PROCESSES PORT WORKDIR NUM_STEPS."""
 
 import sys
 from pathlib import Path
@@ -11,16 +11,19 @@ jax.config.update("jax_enable_x64", True)
 
 import numpy as np
 import toy
+from plugins.pull import Pull
 
 from rcig import lookup, loop, sharding
 
+RCIG = {"batch_size": 16, "pool_size": 2, "pool_max_steps": 2}
 
-def main(process_id: int, num_processes: int, port: str, workdir: Path, num_steps: int) -> None:
+
+def main(name: str, process_id: int, num_processes: int, port: str, workdir: Path, num_steps: int) -> None:
     if num_processes > 1:
         sharding.connect(f"127.0.0.1:{port}", num_processes, process_id)
     assert jax.device_count() == num_processes
-    options = {"batch_size": 16, "pool_size": 2, "pool_max_steps": 2, "solver_steps": 4}
-    method = lookup.find("methods", "rcig").make(toy.model(activation="softplus"), **options)
+    rcig = lookup.find("methods", "rcig").make(toy.model(activation="softplus", depth=1), **RCIG)
+    method = {"rcig": rcig, "pull": Pull(toy.model(), batch_size=16)}[name]
     publish = lambda step, synthetic: np.savez(workdir / "set.npz", step=step, **synthetic._asdict())
     loop.run(
         method,
@@ -36,4 +39,4 @@ def main(process_id: int, num_processes: int, port: str, workdir: Path, num_step
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]), int(sys.argv[6]))

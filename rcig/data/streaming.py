@@ -5,7 +5,6 @@ chunk = gather(dataset.train, rows)       # rows (K, B) -> inputs (K, B, H, W, C
 
 from typing import Any
 
-import grain
 import numpy as np
 
 from rcig.types import Batch
@@ -32,6 +31,8 @@ def gather(source: Batch, rows: np.ndarray, num_threads: int = 16) -> Batch:
     Equal to NumPy's indexing for arrays and for array-likes that encode rows when they are taken. Cost: the memory of
     the result, and one copy of it. Raises ValueError for rows that are not integers (K, B) within the set.
     """
+    import grain  # slow to import, and sets that fit the device never need it
+
     rows = np.asarray(rows)
     if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(f"rows must be integers of shape (K, B), got {rows.dtype} of shape {rows.shape}")

@@ -1,0 +1,132 @@
+"""Write the README's tables of results from what is on disk: benchmarks/results/*.jsonl and the cards of checkpoints.
+
+    python benchmarks/tables.py            replaces what stands between the two markers in README.md
+    python benchmarks/tables.py --print    prints it and touches nothing
+
+The newest line of every case on every machine counts; cases without results are left out. Published numbers come from
+the docstrings of configs/rcig_*.py.
+"""
+
+import argparse
+import ast
+import json
+import re
+from collections.abc import Iterable, Sequence
+
+import _measure
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+# benchmark: title, fields that make a case, readings shown
+SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "rcig_step": (
+        "One meta-step of RCIG at CIFAR-10's shape; `plain` is the straightforward program, K steps a dispatch",
+        ("width", "ipc", "batch", "program", "K"),
+        ("seconds", "plain / this", "gflop_per_s", "peak_gb"),
+    ),
+    "conv2d": (
+        "Our convolution and lax's inside `lax.scan`, milliseconds a step",
+        ("loop", "width", "side", "batch"),
+        ("ours_ms", "lax_ms", "ratio"),
+    ),
+    "allocator": (
+        "A training step with and without the allocator's settings",
+        ("width", "batch", "allocator"),
+        ("ms", "page_faults", "peak_gb"),
+    ),
+    "networks_together": (
+        "Training 5 networks for an evaluation, milliseconds a network and step",
+        ("width", "examples", "way"),
+        ("ms", "compile_s", "peak_gb"),
+    ),
+}
+
+
+def accuracy() -> str:
+    """Return the table of accuracies: shipped sets first, then runs of the queue."""
+    rows = []
+    for path in sorted((_measure.ROOT / "checkpoints").glob("*/card.json")):
+        card = json.loads(path.read_text())
+        rows += [_accuracy_row(path.parent.name, card["step"], result) for result in card["accuracies"]]
+    runs = [row for row in _measure.read("gpu_queue") if "accuracy" in row]
+    rows += [_accuracy_row(row["job"], row["step"], row) for row in _newest(runs, ("job",))]
+    return (
+        "Test accuracy in percent, mean ± population std over n fresh networks\n\n" + _measure.table(rows)
+        if rows
+        else ""
+    )
+
+
+def speed(name: str) -> str:
+    """Return a benchmark's table for every machine it has run on."""
+    title, case, readings = SPEED[name]
+    rows = [_named(row) for row in _measure.read(name) if "failed" not in row]
+    rows = _newest(rows, (*case, "machine"))
+    blocks = []
+    for machine in dict.fromkeys(row["machine"] for row in rows):
+        here = [row for row in rows if row["machine"] == machine]
+        here = [row | _against_plain(row, here) for row in here]
+        commits = ", ".join(sorted({str(row["commit"])[:8] for row in here}))
+        blocks.append(f"{title}; {machine}, commit {commits}\n\n{_measure.table(here, [*case, *readings])}")
+    return "\n\n".join(blocks)
+
+
+def published(name: str) -> str:
+    """Return the paper's accuracy for a config, as its docstring has it, or nothing."""
+    for stem in (name, re.sub(r"_cpu$", "", name)):
+        path = _measure.ROOT / "configs" / f"{stem}.py"
+        text = ast.get_docstring(ast.parse(path.read_text())) if path.exists() else None
+        found = re.search(r"Paper: ([\d.]+ ± [\d.]+)(?: \(([^)]*)\))?", text or "")
+        if found:
+            return found[1] + (f" ({found[2]})" if found[2] and found[2] != "seen" else "")
+    return ""
+
+
+def _accuracy_row(name: str, step: int, result: dict) -> dict[str, str]:
+    percent = lambda mean, std: f"{100 * result[mean]:.1f} ± {100 * result[std]:.1f}" if mean in result else ""
+    return {
+        "set": name,
+        "steps": f"{step}" + (f" of {result['num_steps']}" if result.get("num_steps", step) != step else ""),
+        "evaluated on": result["model"],
+        "accuracy": percent("accuracy", "std"),
+        "with augmentation": percent("accuracy_augmented", "std_augmented"),
+        "n": str(result["n"]),
+        "random real": percent("baseline_random", "baseline_random_std"),
+        "all data": percent("full_data", "full_data_std"),
+        "published (width 128)": published(name),
+    }
+
+
+def _named(row: dict) -> dict:
+    return row | ({"K": row["dispatched"]} if "dispatched" in row else {})
+
+
+def _against_plain(row: dict, rows: Sequence[dict]) -> dict:
+    """Return how much faster a program is than the plain one of the same case, where both were measured."""
+    same = lambda other: all(row.get(key) == other.get(key) for key in ("width", "ipc", "batch"))
+    plain = [other for other in rows if other.get("program") == "plain" and same(other)]
+    return {"plain / this": plain[-1]["seconds"] / row["seconds"]} if plain else {}
+
+
+def _newest(rows: Iterable[dict], key: Sequence[str]) -> list[dict]:
+    return list({tuple(row.get(field) for field in key): row for row in rows}.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--print", action="store_true", dest="show", help="print the tables, touch nothing")
+    show = parser.parse_args().show
+    tables = "\n\n".join(filter(None, [accuracy(), *map(speed, SPEED)])) or "No results yet."
+    readme = _measure.ROOT / "README.md"
+    text = readme.read_text() if readme.exists() else ""
+    if show or BEGIN not in text or END not in text:
+        print(tables)
+        if not show:
+            print(f"\nREADME.md has no lines {BEGIN} and {END}: nothing written")
+        return
+    before, rest = text.split(BEGIN, 1)
+    readme.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END, 1)[1]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Configs: where they come from, what overrides them, what a choice drops; every shipped one is complete."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import methods
+import rcig.evaluation
+from rcig import config as configs
+from rcig import experiment
+from rcig.data import sources
+from rcig.errors import UserError
+from rcig.lookup import find, names
+from rcig.types import Batch, Dataset
+
+ROOT = Path(__file__).parent.parent
+SHAPES = {  # of the data sets that shipped configs name
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "cifar100": (32, 32, 3),
+    "caltech_birds2011": (32, 32, 3),
+    "tiny_imagenet": (64, 64, 3),
+    "imagenet_resized/64x64": (64, 64, 3),
+    "imagenette": (128, 128, 3),
+    "imagewoof": (128, 128, 3),
+}
+CONFIGS = [name for name in names("configs") if name not in ("default", "rcig")]
+
+
+def rows_of(shape: tuple[int, ...]) -> Dataset:
+    """Return a data set of one row: only its shape matters here."""
+    batch = Batch(np.zeros((1, *shape), np.float32), np.zeros(1, np.int32))
+    return Dataset("any", batch, batch, 10, tuple("0123456789"), lambda x: x, {"kind": "none"})
+
+
+def assert_complete(section: ConfigDict, package: str) -> None:
+    module = find(package, section.name)
+    assert configs.options(section).keys() == configs._defaults(module).keys()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_config_is_complete_and_makes_its_objects(name):
+    config = configs.load(f"configs/{name}.py")
+    assert config.is_locked and set(find("configs", "default").get_config()) == set(config)
+    assert_complete(config.method, "methods")
+    assert_complete(config.model, "rcig.models")
+    assert_complete(config.eval.model, "rcig.models")
+    assert config.eval.model.activation == "relu" and config.eval.model.width == config.model.width
+    dataset = rows_of(SHAPES[config.dataset])
+    model = experiment.make_model(config.model, dataset)
+    method = find("methods", config.method.name).make(model, **configs.options(config.method))
+    assert method.batch_size == config.method.batch_size
+    experiment.make_judge(config, dataset)
+    assert config.method.flip == config.eval.flip  # what was distilled with mirror images is judged with them
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_config_says_its_command_and_finds_its_data_set(name):
+    said = (ROOT / "configs" / f"{name}.py").read_text()
+    config = configs.load(name)
+    assert f"--config=configs/{name}.py" in said and sources.find(config.dataset)
+
+
+def test_a_config_is_found_by_path_by_name_and_in_a_run(tmp_path, monkeypatch):
+    by_name = configs.load("rcig_digits_ipc10", ["--config.seed=3"])
+    by_path = configs.load(str(ROOT / "configs" / "rcig_digits_ipc10.py"), ["config.seed=3"])
+    monkeypatch.chdir(tmp_path)
+    configs.save(by_name, tmp_path)
+    by_run = configs.load("config.json")
+    elsewhere = configs.load("configs/rcig_digits_ipc10.py", ["--config.seed=3"])
+    card = configs.from_dict(json.loads((tmp_path / "config.json").read_text()))
+    for other in (by_path, by_run, elsewhere, card):
+        assert other.to_dict() == by_name.to_dict()
+    with pytest.raises(UserError, match="unknown config 'confgs/quickstart.py'; did you mean 'quickstart'"):
+        configs.load("confgs/quickstart.py")
+
+
+def test_a_file_of_ones_own_needs_to_say_only_what_is_different(tmp_path):
+    text = "from ml_collections import ConfigDict\ndef get_config():\n  return ConfigDict({'model': {'width': 7}})\n"
+    (tmp_path / "mine.py").write_text(text)
+    config = configs.load(str(tmp_path / "mine.py"))
+    assert config.to_dict() == configs.load("default", ["config.model.width=7"]).to_dict()
+    (tmp_path / "mine.py").write_text(text.replace("'model'", "'modle'"))
+    with pytest.raises(UserError, match="unknown config section 'modle'; did you mean 'model'"):
+        configs.load(str(tmp_path / "mine.py"))
+
+
+def test_overrides_take_the_type_of_the_field():
+    said = {"num_steps": "70", "method.ridge": "1", "method.flip": "true", "x64": "False", "data.path": "1e3"}
+    config = configs.load("quickstart", [f"--config.{key}={text}" for key, text in said.items()])
+    values = [config.num_steps, config.method.ridge, config.method.flip, config.x64, config.data.path]
+    assert list(map(repr, values)) == ["70", "1.0", "True", "False", "'1e3'"]  # a path stays as it was typed
+    assert configs.load("quickstart", ["--config.seed=1", "--config.seed=2"]).seed == 2
+    assert configs.change(config, {"method.ridge": 2, "seed": "5"}).method.ridge == 2.0
+
+
+@pytest.mark.parametrize(
+    "key, text, message",
+    [
+        ("num_steps", "1e3", "type int, not '1e3'"),
+        ("num_steps", "", "type int"),
+        ("num_steps", "None", "type int"),
+        ("num_steps", "-1", "not negative"),
+        ("seed", "9" * 30, "finite"),
+        ("method.flip", "1", "type bool"),
+        ("method.ridge", "nan", "finite"),
+        ("method.ridge", "1e999", "finite"),
+        ("method.ridge", "abc", "type float, not 'abc'"),
+        ("method", "rcig", "is a section, not a field; set one of average_decay"),
+        ("method.rigde", "1", "did you mean 'method.ridge'"),
+        ("methd.ridge", "1", "did you mean 'method'"),
+        ("eval.model.widht", "1", "did you mean 'eval.model.width'"),
+        ("", "1", "unknown config field ''"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_named(key, text, message):
+    with pytest.raises(UserError, match=message):
+        configs.load("quickstart", [f"--config.{key}={text}"])
+
+
+@pytest.mark.parametrize("override", ["", "--config.seed", "--seed=1", "seed", "=", "--config=1"])
+def test_what_is_no_override_is_told_how_to_write_one(override):
+    with pytest.raises(UserError, match="write --config.FIELD=VALUE"):
+        configs.load("quickstart", [override])
+
+
+def test_values_of_the_wrong_type_are_refused_wherever_they_come_from(tmp_path):
+    for value in (None, 1.5, [1], True, {"a": 1}):
+        (tmp_path / "config.json").write_text(json.dumps({"num_steps": value}))
+        with pytest.raises(UserError, match="num_steps"):
+            configs.load(str(tmp_path / "config.json"))
+        with pytest.raises(UserError, match="num_steps"):
+            configs.change(configs.load("quickstart"), {"num_steps": value})
+
+
+def test_the_judge_is_the_network_that_distilled_unless_something_else_is_said():
+    judge = lambda *overrides: configs.load("rcig_cifar10_ipc1", list(overrides)).eval.model.to_dict()
+    model = configs.load("rcig_cifar10_ipc1").model.to_dict()
+    assert model["activation"] == "softplus" and judge() == model | {"activation": "relu"}
+    assert judge("--config.model.width=16")["width"] == 16
+    assert judge("--config.eval.model.width=64", "--config.model.width=16")["width"] == 64
+    other = judge("--config.eval.model.name=dc_convnet", "--config.model.width=16")
+    assert other == {"name": "dc_convnet"} | configs._defaults(find("rcig.models", "dc_convnet"))
+
+
+def test_another_model_drops_what_was_said_for_its_predecessor():
+    config = configs.load("quickstart", ["--config.model.depth=1", "--config.model.name=dc_convnet"])
+    assert config.model.to_dict() == {"name": "dc_convnet", "depth": 1} | {
+        key: value for key, value in configs._defaults(find("rcig.models", "dc_convnet")).items() if key != "depth"
+    }
+    assert config.eval.model.name == "dc_convnet"
+    same = configs.load("quickstart", ["--config.model.name=convnet"])
+    assert same.to_dict() == configs.load("quickstart").to_dict()
+
+
+def test_another_preset_drops_what_was_said_for_the_first_but_not_the_flips():
+    config = configs.load("rcig_cifar10_ipc1", ["--config.eval.preset=dc", "--config.eval.num_epochs=9"])
+    assert (config.eval.optimiser, config.eval.learning_rate, config.eval.num_epochs) == ("sgd", 0.01, 9)
+    assert config.eval.augmentation == "" and config.eval.flip and config.eval.model.name == "convnet"
+    run = configs.from_dict(configs.load("rcig_cifar10_ipc1", ["--config.eval.model.width=9"]).to_dict())
+    changed = configs.change(run, {"eval.preset": "dc"})
+    assert changed.eval.optimiser == "sgd" and changed.eval.model.width == 9
+
+
+def test_another_method_and_protocol_need_one_file_each(tmp_path, monkeypatch):
+    (tmp_path / "halve.py").write_text("def make(model, *, strength: float = 0.5):\n    return strength\n")
+    (tmp_path / "quick.py").write_text("PRESETS = {'a': {'n': 2}, 'b': {}}\ndef make(n=1, flip=False): return n\n")
+    for package in (methods, rcig.evaluation):
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    config = configs.load("rcig_cifar10_ipc1", ["--config.method.name=halve", "--config.eval.protocol=quick"])
+    assert config.method.to_dict() == {"name": "halve", "strength": 0.5}
+    evaluation = config.eval.to_dict()
+    assert evaluation.pop("model")["name"] == "convnet"
+    assert evaluation == {"protocol": "quick", "preset": "a", "n": 2, "flip": True}
+    with pytest.raises(UserError, match="unknown config field 'method.ridge'"):
+        configs.change(config, {"method.ridge": 1.0})
+
+
+def test_a_workdir_belongs_to_the_config_of_its_first_checkpoint(tmp_path):
+    first, second = configs.load("quickstart"), configs.load("quickstart", ["--config.ipc=2", "--config.seed=1"])
+    configs.save(first, tmp_path)
+    configs.save(second, tmp_path)  # nothing depends on the first one yet
+    assert configs.load(str(tmp_path / "config.json")).to_dict() == second.to_dict()
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    configs.save(configs.change(second, {"data_dir": "/elsewhere"}), tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError, match="another config: ipc is 2 there and 1 here"):
+        configs.save(first, tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_run_of_an_older_version_goes_on_where_new_options_have_their_defaults(tmp_path):
+    config = configs.load("quickstart")
+    old = config.to_dict()
+    del old["method"]["tolerance"], old["precision"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    (tmp_path / "distilled" / "d").mkdir(parents=True)
+    configs.save(config, tmp_path)

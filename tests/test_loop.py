@@ -1,0 +1,69 @@
+"""The loop on the toy data: where the training set lives changes nothing, trouble is named, reports arrive."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import toy
+from plugins.pull import Pull
+
+from rcig import loop, sharding
+from rcig.errors import UserError
+
+
+def run(workdir, num_steps=4, evaluate=None, nan_at=0, **schedule):
+    """Pull on the toy data; return the set and the steps at which it was published."""
+    published = []
+    distilled = loop.run(
+        Pull(toy.model(), batch_size=16, nan_at=nan_at),
+        toy.dataset(),
+        toy.synthetic(),
+        loop.Schedule(num_steps, **({"steps_per_dispatch": 2, "checkpoint_every": 2} | schedule)),
+        workdir,
+        sharding.layout("jit", 1),
+        evaluate=evaluate or (lambda step, synthetic: {}),
+        publish=lambda step, synthetic: published.append(step),
+    )
+    return distilled, published
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_streamed_training_set_gives_the_same_bits_as_a_resident_one(tmp_path):
+    resident, published = run(tmp_path / "resident")
+    streamed, _ = run(tmp_path / "streamed", max_resident_bytes=1)
+    for a, b in zip(jax.tree.leaves(resident), jax.tree.leaves(streamed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert published == [2, 4]
+    lines = metrics(tmp_path / "resident")
+    assert [line["step"] for line in lines] == [2, 4] and all(line["loss"] > 0 for line in lines)
+    again, published = run(tmp_path / "resident")  # finished: nothing left to do
+    np.testing.assert_array_equal(again.inputs, resident.inputs)
+    assert len(metrics(tmp_path / "resident")) == 2
+
+
+def test_evaluations_join_the_metrics(tmp_path):
+    seen = []
+    report = lambda step, synthetic: seen.append(synthetic.inputs.shape) or {"test_accuracy": step / 10}
+    run(tmp_path, 3, report, eval_every=2)
+    assert seen == [toy.synthetic().inputs.shape] * 2
+    assert [line.get("test_accuracy") for line in metrics(tmp_path)] == [0.2, 0.3]
+
+
+def test_nan_stops_the_run_and_says_where(tmp_path):
+    with pytest.raises(UserError, match="loss became NaN or infinite at step 3; the last good state is step 2"):
+        run(tmp_path, nan_at=3)
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused():
+    with pytest.raises(UserError, match="batch size 17 is not divisible by 8 devices; choose a multiple of 8"):
+        sharding.layout("jit").check(17)
+
+
+@pytest.mark.parametrize("field", ["num_steps", "steps_per_dispatch", "checkpoint_every"])
+def test_schedules_are_positive(field):
+    with pytest.raises(UserError, match=f"{field} must be at least 1, not 0"):
+        loop.Schedule(**({"num_steps": 1} | {field: 0}))
