@@ -75,7 +75,8 @@ class RCIG:
     solve_dtype: str = "float32"  # of the Gram matrix and its factor; float64 needs config.x64
 
     def __post_init__(self):
-        for name, known in (("problem", PROBLEMS), ("solver", ("adam", "cg"))):
+        choices = {"problem": PROBLEMS, "solver": ("adam", "cg"), "solve_dtype": ("float32", "float64")}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown(f"method.{name}", getattr(self, name), known)
         if self.problem != "convexified" and self.solver == "cg":

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rcig import artefact
 from rcig.files import disk_errors, write
 
 
@@ -26,11 +27,12 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def save(result: Mapping[str, Any], distilled: Path) -> None:
-    """Write ``eval-<protocol>.json`` into the workdir that ``distilled`` is or lies in; elsewhere do nothing."""
-    for folder in (distilled, distilled.parent):
+    """Write ``eval-<protocol>.json`` and the set's card in the workdir that ``distilled`` is or lies in, if any."""
+    for folder in (distilled, distilled.parent) if distilled.is_dir() else ():
         if (folder / "config.json").is_file():
             with disk_errors(folder):
                 write(folder / f"eval-{result['protocol']}.json", (json.dumps(result, indent=1) + "\n").encode())
+                artefact.add_result(folder, result)
             return
 
 

@@ -27,7 +27,11 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 _EVAL = ("--config.eval.num_networks=2", "--config.eval.num_steps=20", "--config.model.width=8")
 _OFTEN = ("--config=quickstart", "--config.steps_per_dispatch=5", "--config.checkpoint_every=10", *_EVAL)
 RCIG = (*_OFTEN, "--config.method.pool_size=2", "--config.method.batch_size=64")  # real, small; compiles for seconds
-PULL = (*_OFTEN, "--config.method.name=pull", "--config.num_steps=20")  # tests/plugins/pull.py; within this process only
+PULL = (
+    *_OFTEN,
+    "--config.method.name=pull",
+    "--config.num_steps=20",
+)  # tests/plugins/pull.py; within this process only
 
 
 class Ended(NamedTuple):
@@ -83,8 +87,13 @@ def _own_settings() -> Iterator[None]:
     names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_compilation_cache_dir")
     before = {name: getattr(jax.config, name) for name in names}
     compilation_cache.reset_cache()
-    with warnings.catch_warnings(), mock.patch.object(warnings, "formatwarning"):
-        warnings.simplefilter("default", UserWarning)  # as outside of tests: said, not raised
+    say = lambda message, category, *place: sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+    with (
+        warnings.catch_warnings(),
+        mock.patch.object(warnings, "formatwarning"),
+        mock.patch.object(warnings, "showwarning", say),
+    ):
+        warnings.simplefilter("default", UserWarning)  # as outside of tests: said, neither raised nor recorded
         yield
     for name, value in before.items():
         jax.config.update(name, value)

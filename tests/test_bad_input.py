@@ -1,6 +1,7 @@
 """What a user can mend is one line that begins with "error:" and status 2; nothing on disk is harmed by it."""
 
 import fcntl
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -154,7 +155,10 @@ def test_a_broken_config_file(name, tmp_path):
 
 def test_a_workdir_of_another_config_is_left_alone(workdir):
     before = contents(workdir)
-    for change, said in {"seed=1": "seed is 0 there and 1 here", "method.learning_rate=0.5": "0.1 there and 0.5"}.items():
+    for change, said in {
+        "seed=1": "seed is 0 there and 1 here",
+        "method.learning_rate=0.5": "0.1 there and 0.5",
+    }.items():
         line = error_of(call("distill_dataset", *PULL, f"--config.{change}", f"--workdir={workdir}"))
         assert "belongs to another config" in line and said in line and "use another --workdir" in line
     assert contents(workdir) == before
@@ -334,16 +338,17 @@ def leaves(section, prefix: str = "") -> list[str]:
     ]
 
 
-DIGITS = data.load("digits")
+load_digits = functools.cache(lambda: data.load("digits"))
 KEYS = leaves(configs.load("quickstart"))
 TEXTS = st.sampled_from(["0", "1", "-1", "3", "1e30", "-1e30", "nan", "inf", "True", "None", "", "[1]", "x", "9" * 40])
 
 
 def make_everything(config) -> None:
     """Make all that a run makes before it compiles anything."""
-    model, _ = experiment.make_model(config.model, DIGITS), experiment.make_judge(config, DIGITS)
+    digits = load_digits()
+    model, _ = experiment.make_model(config.model, digits), experiment.make_judge(config, digits)
     find("methods", config.method.name).make(model, **configs.options(config.method))
-    initialize("real", jax.random.key(config.seed), DIGITS, config.ipc)
+    initialize("real", jax.random.key(config.seed), digits, config.ipc)
 
 
 @given(overrides=st.lists(st.tuples(st.sampled_from(KEYS), TEXTS | st.text(max_size=9)), max_size=3))
@@ -366,14 +371,18 @@ def test_any_text_as_an_override(override):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=5) | st.sampled_from([*KEYS, "method", "eval", "model", "name"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.sampled_from([*KEYS, "method", "eval", "model", "name"]), inner)
+    ),
     max_leaves=8,
 )
 
 
 @any_folder
-@given(value=JSON | st.fixed_dictionaries({}, optional={"method": JSON, "eval": JSON, "num_steps": JSON, "model": JSON}))
+@given(
+    value=JSON | st.fixed_dictionaries({}, optional={"method": JSON, "eval": JSON, "num_steps": JSON, "model": JSON})
+)
 def test_any_json_as_a_config(value, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(value))
     try:

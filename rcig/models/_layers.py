@@ -22,6 +22,8 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        if self.features < 1:
+            raise UserError(f"model.width must be at least 1, not {self.features}")
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
         return conv2d(x, kernel, self.padding) + bias.reshape(1, 1, 1, -1)

@@ -28,7 +28,9 @@ class Pull:
         mean = jnp.tensordot(member, batch.inputs, 1) / jnp.maximum(member.sum(1), 1).reshape(-1, 1, 1, 1)
         pull = mean - state["inputs"]
         loss = jnp.where((state["step"] == self.nan_at) & (self.nan_at > 0), jnp.nan, jnp.mean(pull**2))
-        return state | {"inputs": state["inputs"] + self.learning_rate * pull, "step": state["step"] + 1}, {"loss": loss}
+        return state | {"inputs": state["inputs"] + self.learning_rate * pull, "step": state["step"] + 1}, {
+            "loss": loss
+        }
 
     def synthetic(self, state: PyTree) -> Synthetic:
         return Synthetic(state["inputs"], state["labels"])
