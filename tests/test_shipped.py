@@ -15,7 +15,7 @@ def test_cards_fit_their_sets_and_promise_a_number(name):
     distilled = rcig.load(CHECKPOINTS / name)
     card = distilled.card
     assert len(distilled.inputs) == card["ipc"] * card["num_classes"]
-    assert card["step"] == card["config"]["num_steps"]
+    assert 0 < card["step"] <= card["config"]["num_steps"]
     result = card["accuracies"][-1]
     assert result["n"] >= 5 and result["accuracy"] > result["baseline_random"] + 3 * result["std"]
 
