@@ -90,7 +90,7 @@ def run(
                 metrics.write(done, scalars)
                 progress.update(done, scalars)
                 if caught or _due(done, count, schedule.checkpoint_every) or done == schedule.num_steps:
-                    checkpoints.save(done, sharding.fetch(state))
+                    checkpoints.save(done, state)
                     if sharding.is_writer() and done < schedule.num_steps:
                         publish(done, sharding.fetch(method.synthetic(state)))
                 if caught:
