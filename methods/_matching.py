@@ -1,0 +1,83 @@
+"""What the matching methods share: class-balanced batches for any number of devices, and the learnable images.
+
+Rows of a real batch are class-minor: row i is of class i % K. So an equal part of the batch is an equal part of every
+class, on one device or many. Synthetic sets are class-major, as everywhere: row j is of class j // ipc.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from rcig import augment
+from rcig.data import sampling
+from rcig.errors import UserError
+from rcig.types import Key, Method, Model, PyTree, Synthetic
+
+
+@struct.dataclass
+class Images:
+    """The learnable images and their optimiser."""
+
+    synthetic: Synthetic
+    opt_state: PyTree
+
+
+def check(method: Method, *positive: str) -> None:
+    """Raise UserError for an option that is not positive, a momentum out of range or an unknown augmentation."""
+    for name in ("batch_size", "learning_rate", *positive):
+        if getattr(method, name) <= 0:
+            raise UserError(f"method.{name} must be positive, not {getattr(method, name)}")
+    if not 0 <= method.momentum < 1:
+        raise UserError(f"method.momentum must lie in [0, 1), not {method.momentum}")
+    augment.find(method.augmentation)
+
+
+def start(synthetic: Synthetic, augmentation: str, optimizer: optax.GradientTransformation) -> Images:
+    """Return the images at step 0. Raises UserError for a set that cannot be matched class by class."""
+    num_classes = synthetic.labels.shape[1]
+    if len(synthetic.inputs) % num_classes:
+        raise UserError(
+            f"{len(synthetic.inputs)} synthetic examples do not divide over {num_classes} classes; "
+            "start from as many of every class"
+        )
+    if augmentation not in ("", "none") and synthetic.inputs.ndim != 4:
+        raise UserError(
+            f"method.augmentation {augmentation!r} wants images (H, W, C), not examples {synthetic.inputs.shape[1:]}; "
+            "set it to none"
+        )
+    synthetic = jax.tree.map(jnp.asarray, synthetic)
+    return Images(synthetic, optimizer.init(synthetic.inputs))
+
+
+def move(images: Images, gradient: jax.Array, optimizer: optax.GradientTransformation) -> Images:
+    """Take one optimiser step on the images (M, ...); the labels stay."""
+    inputs = images.synthetic.inputs
+    updates, opt_state = optimizer.update(gradient, images.opt_state, inputs)
+    return Images(images.synthetic._replace(inputs=optax.apply_updates(inputs, updates)), opt_state)
+
+
+def rows(key: Key, labels: jax.Array, model: Model, size_per_class: int) -> jax.Array:
+    """Draw a class-minor batch, (size_per_class * K,) rows: `rcig.data.sampling.balanced`, transposed.
+
+    K is the number of outputs of the network's last layer.
+    """
+    (num_classes,) = jax.eval_shape(model.init, key)["params"]["head"]["bias"].shape
+    class_major = sampling.balanced(key, labels, num_classes, size_per_class)
+    return class_major.reshape(num_classes, size_per_class).T.reshape(-1)
+
+
+def by_position(rows: jax.Array, num_classes: int) -> jax.Array:
+    """Split class-minor rows: (B K, ...) -> (B, K, ...). Raises UserError for a part with more of one class."""
+    if len(rows) % num_classes:
+        raise UserError(
+            f"{len(rows)} real examples on a device do not divide over {num_classes} classes; "
+            "choose a method.batch_size that is a multiple of the number of devices"
+        )
+    return rows.reshape(-1, num_classes, *rows.shape[1:])
+
+
+def classes_of(synthetic: Synthetic) -> jax.Array:
+    """Return the classes (M,) int32 of a class-major set's rows."""
+    num_rows, num_classes = synthetic.labels.shape
+    return jnp.repeat(jnp.arange(num_classes, dtype=jnp.int32), num_rows // num_classes)
