@@ -39,12 +39,28 @@ def write_tfds(data_dir: Path, name: str, config: str, shape, splits: dict[str, 
     """Write a prepared set as TFDS itself does; ``splits`` maps a split's name to (pixels, label) pairs."""
     import tensorflow_datasets as tfds
 
+    files = {
+        split: [(io.BytesIO(encoded(pixels)), label) for pixels, label in pairs] for split, pairs in splits.items()
+    }
+    return _write_tfds(data_dir, name, config, ("image", tfds.features.Image(shape=shape)), files, version)
+
+
+def write_tfds_texts(data_dir: Path, name: str, config: str, splits: dict[str, list]) -> Path:
+    """The same for (text, label) pairs."""
+    import tensorflow_datasets as tfds
+
+    return _write_tfds(data_dir, name, config, ("text", tfds.features.Text()), splits, "1.0.0")
+
+
+def _write_tfds(data_dir: Path, name: str, config: str, feature: tuple, splits: dict[str, list], version: str) -> Path:
+    import tensorflow_datasets as tfds
+
     num_classes = max(label for pairs in splits.values() for _, label in pairs) + 1
-    features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(num_classes=num_classes)}
+    features = {feature[0]: feature[1], "label": tfds.features.ClassLabel(num_classes=num_classes)}
 
     def generate(self, pairs):
-        for row, (pixels, label) in enumerate(pairs):
-            yield row, {"image": io.BytesIO(encoded(pixels)), "label": label}
+        for row, (example, label) in enumerate(pairs):
+            yield row, {feature[0]: example, "label": label}
 
     body = {
         "VERSION": tfds.core.Version(version),

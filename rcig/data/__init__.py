@@ -1,9 +1,10 @@
-"""Load a data set as host arrays in model-input space, with the way back to pixels.
+"""Load a data set as host arrays in model-input space, with the way back to pixels or words.
 
 dataset = rcig.data.load("digits")
 dataset.train.inputs.shape, dataset.test.inputs.shape     # (1198, 8, 8, 1), (599, 8, 8, 1)
 rcig.data.load("cifar10", data_dir="~/tensorflow_datasets", preprocessing="zca")
 rcig.data.load("npz", path="mine.npz"), rcig.data.load("folder", path="pictures", resolution=32)
+rcig.data.load("trec6"), rcig.data.load("tsv", path="mine.tsv", length=40)                    # text: see rcig.data.text
 """
 
 from pathlib import Path
@@ -33,9 +34,10 @@ def load(
       preprocessing: ``none``, ``standard``, ``zca``, ``dc_standard``, or ``default``: what RCIG uses for that set.
       cache_dir: where decoded pixels and whitening matrices are kept; by default RCIG_CACHE, else ~/.cache/rcig.
       max_bytes: a split whose float32 inputs would be larger stays as it is and is encoded when rows are taken.
-      options: of the set: ``path`` (npz, folder), ``test_fraction``, ``resolution``.
+      options: of the set: ``path`` (npz, folder, tsv), ``test_fraction``, ``resolution``; of texts ``vocabulary``,
+        ``length``, ``embedding_dim``, ``embeddings``.
 
-    Returns inputs float32 (N, H, W, C) (or (N, ...) for your own arrays) and labels int32 (N,).
+    Returns inputs float32 (N, H, W, C), (N, ...) for your own arrays, (N, L, E) for texts, and labels int32 (N,).
     Raises UserError for unknown names and options, missing sets and broken files; never goes to the network.
     """
     folders = (data_dir or sources.default_data_dir(), cache_dir or cache.default_folder())
@@ -44,7 +46,7 @@ def load(
     fitted = preprocess.fit(preprocessing, name, raw, cache_folder)
 
     def batch(inputs: np.ndarray, labels: np.ndarray) -> Batch:
-        fits = inputs.size * 4 <= max_bytes
+        fits = inputs.size * 4 <= max_bytes or raw.embedding is not None  # which encodes when rows are taken, always
         encoded = fitted.encode(inputs) if fits else preprocess.EncodedRows(inputs, fitted.encode)
         return Batch(encoded, np.array(labels, np.int32))
 

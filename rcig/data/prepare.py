@@ -22,8 +22,11 @@ def prepare(name: str, data_dir: Path) -> Path:
         remedy = "it comes with scikit-learn" if not source.options else "it reads your own files, by path="
         raise UserError(f"data set {name!r} needs no preparation: {remedy}")
     if source.locate(data_dir) is None:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        _download(source.url, data_dir) if source.url else _prepare_tfds(name, data_dir)
+        folder = data_dir / source.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        urls = [f"{source.url}/{file}" for file in source.files] or [source.url]
+        for url in urls:
+            _download(url, folder) if url else _prepare_tfds(source.tfds, data_dir)
     location = source.locate(data_dir)
     if location is None:
         raise UserError(f"data set {name!r} was prepared, but {source.sought} is not in {data_dir}: check that folder")

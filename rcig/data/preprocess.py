@@ -3,7 +3,8 @@
     standard(x) = (x - mean_c) / std_c    channel by channel (last axis), x in [0, 1] where x is a picture
     zca(x) = whitening of standard(x)     see ``whitening``
 
-Constants of the known sets are those of the RCIG and DC references; of other sets they are measured on the train split.
+Constants of the known sets are those of the RCIG, DC and DD references; of other sets, USPS too (DD's are of another
+copy of it), they are measured on the train split.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 
 from rcig.data import cache, whitening
 from rcig.data.raw import Raw
+from rcig.data.text import Embedding
 from rcig.data.whitening import Whitening
 from rcig.errors import UserError, unknown
 
@@ -22,7 +24,9 @@ Constants = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of each 
 
 STANDARD: dict[str, Constants] = {
     "mnist": ((0.1307,), (0.3081,)),
+    "mnist_rgb": ((0.1307,) * 3, (0.3081,) * 3),
     "fashion_mnist": ((0.2861,), (0.3530,)),
+    "svhn_cropped": ((0.43791, 0.44398, 0.47293), (0.19803, 0.20102, 0.19704)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     "tiny_imagenet": ((0.4759, 0.4481, 0.3926), (0.2763, 0.2687, 0.2813)),
@@ -39,7 +43,7 @@ DC_STANDARD: dict[str, Constants] = {
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     "tiny_imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-WHITENED = frozenset(STANDARD) - {"mnist", "fashion_mnist"}  # by default, as RCIG does
+WHITENED = frozenset(STANDARD) - {"mnist", "mnist_rgb", "fashion_mnist", "svhn_cropped"}  # by default, as RCIG does
 
 _CHUNK_BYTES = 1 << 26
 
@@ -95,7 +99,7 @@ class EncodedRows:
     """Rows that are encoded when they are taken: a float32 array of the encoded set, without its memory."""
 
     source: np.ndarray
-    encode: Callable[[np.ndarray], np.ndarray]
+    encode: Callable[[np.ndarray], Any]
     dtype = np.dtype(np.float32)
 
     @property
@@ -107,6 +111,11 @@ class EncodedRows:
     def ndim(self) -> int:
         """Number of axes."""
         return self.source.ndim
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the encoded set."""
+        return self.source.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.source)
@@ -121,11 +130,16 @@ class EncodedRows:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-def fit(kind: str, name: str, raw: Raw, cache_dir: Path) -> Preprocessing:
+def fit(kind: str, name: str, raw: Raw, cache_dir: Path) -> Preprocessing | Embedding:
     """Fit preprocessing ``kind`` to the train split of data set ``name``; ``default`` is what RCIG uses for the set.
 
-    Raises UserError for an unknown kind, ZCA of what is no picture, or a set without DC constants.
+    Texts have none but the vectors of their words. Raises UserError for an unknown kind, ZCA of what is no picture, or
+    a set without DC constants.
     """
+    if raw.embedding is not None:
+        if kind not in ("default", "none"):
+            raise UserError(f"preprocessing {kind!r} is for images and numbers, {name!r} is text: use 'default'")
+        return raw.embedding
     resolved = _default(name) if kind == "default" else kind
     if resolved not in KINDS:
         raise unknown("preprocessing", kind, ["default", *KINDS])

@@ -1,7 +1,7 @@
 """A data set as its source has it: pixels or numbers, integer labels, class names; checked, not preprocessed."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,13 +9,17 @@ from rcig.errors import UserError
 
 
 class Raw(NamedTuple):
-    """Images are uint8, or float32 in [0, 1], of shape (N, H, W, C); any other float32 (N, ...) is no image."""
+    """Images are uint8, or float32 in [0, 1], of shape (N, H, W, C); any other float32 (N, ...) is no image.
+
+    Texts are int32 (N, L), numbers of words, and ``embedding`` (see ``rcig.data.text``) says what these mean.
+    """
 
     train_inputs: np.ndarray
     train_labels: np.ndarray  # (N,) int32 in [0, K)
     test_inputs: np.ndarray
     test_labels: np.ndarray
     class_names: np.ndarray  # (K,) text
+    embedding: Any = None
 
     @property
     def is_image(self) -> bool:
@@ -83,9 +87,14 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def to_arrays(raw: Raw) -> dict[str, np.ndarray]:
+    """Return the cache entry of a data set of pixels."""
+    return {field: array for field, array in raw._asdict().items() if array is not None}
+
+
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Raw:
     """Return the data set that a cache entry holds."""
-    return Raw(**{field: arrays[field] for field in Raw._fields})
+    return Raw(**arrays)
 
 
 def _in_unit_interval(inputs: np.ndarray) -> bool:

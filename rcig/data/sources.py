@@ -1,7 +1,8 @@
 """Where data sets come from: a name and a folder in, raw arrays out. Nothing here ever goes to the network.
 
 A source is found in SOURCES by name: prepared TFDS sets are read by ``records``, trees of pictures (Tiny ImageNet,
-Imagenette, Imagewoof, your own folder) by ``trees``, your own arrays by ``arrays``; scikit-learn's digits are here.
+Imagenette, Imagewoof, your own folder) by ``trees``, your own arrays by ``arrays``, USPS by ``usps``, texts by
+``corpora`` and ``text``; scikit-learn's digits are here.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rcig.data import arrays, records, trees
+from rcig.data import arrays, corpora, records, text, trees, usps
 from rcig.data.raw import Raw, check, split
 from rcig.errors import UserError, unknown
 
@@ -22,8 +23,8 @@ class Source(NamedTuple):
     """How a set is found and read.
 
     ``read(location, cache_dir, **options)`` returns it raw; ``locate(data_dir)`` is its newest copy or None, and absent
-    where nothing needs finding; ``sought`` says what ``locate`` looks for; ``url`` is the archive of a set that TFDS
-    does not prepare.
+    where nothing needs finding; ``sought`` says what ``locate`` looks for. ``tfds`` is the set's name there; ``url`` is
+    the archive of a set that TFDS does not prepare, or where its ``files`` are, to be kept in ``folder``.
     """
 
     read: Callable[..., Raw]
@@ -31,6 +32,9 @@ class Source(NamedTuple):
     locate: Callable[[Path], Path | None] | None = None
     sought: str = ""
     url: str = ""
+    tfds: str = ""
+    files: tuple[str, ...] = ()
+    folder: str = ""
 
 
 def default_data_dir() -> Path:
@@ -72,6 +76,13 @@ def read_digits(location: None, cache_dir: Path) -> Raw:
     return split(inputs, digits.target.astype(np.int32), 1 / 3, names)
 
 
+def read_mnist_rgb(location: Path, cache_dir: Path) -> Raw:
+    """Return MNIST with its grey values in three equal channels, for networks of colour images."""
+    raw = records.read(location, cache_dir)
+    train, test = (np.repeat(inputs, 3, axis=-1) for inputs in (raw.train_inputs, raw.test_inputs))
+    return raw._replace(train_inputs=train, test_inputs=test)
+
+
 def _missing(name: str, source: Source, data_dir: Path) -> UserError:
     command = f"python -m rcig.data prepare {name} --data_dir {shlex.quote(str(data_dir))}"
     needs = f"downloads {source.url}" if source.url else 'needs pip install ".[prepare]"'
@@ -86,6 +97,7 @@ def _tfds(name: str, test_split: str = "test") -> Source:
         partial(records.read, test_split=test_split),
         locate=partial(records.locate, name),
         sought=f"{name}/<version>/dataset_info.json",
+        tfds=name,
     )
 
 
@@ -93,11 +105,18 @@ def _tree(read: Callable[..., Raw], options: tuple[str, ...], stem: str, url: st
     return Source(read, options, partial(trees.locate, stem), f"{stem}, {stem}*.zip, .tar, .tar.gz or .tgz", url)
 
 
+def _texts(read: Callable[..., corpora.Corpus], folder: str, files: tuple[str, ...], url: str) -> Source:
+    locate = partial(corpora.locate, folder, files)
+    sought = " and ".join(f"{folder}/{file}" for file in files)
+    return Source(partial(text.read, read), text.OPTIONS, locate, sought, url, "", files, folder)
+
+
 _FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
 
 SOURCES: dict[str, Source] = {
     "digits": Source(read_digits),
     "mnist": _tfds("mnist"),
+    "mnist_rgb": _tfds("mnist")._replace(read=read_mnist_rgb),
     "fashion_mnist": _tfds("fashion_mnist"),
     "cifar10": _tfds("cifar10"),
     "cifar100": _tfds("cifar100"),
@@ -118,6 +137,16 @@ SOURCES: dict[str, Source] = {
     "imagewoof": _tree(
         partial(trees.read_wnids, trees.IMAGEWOOF), ("resolution",), "imagewoof2-160", f"{_FAST_AI}/imagewoof2-160.tgz"
     ),
+    "usps": Source(usps.read, ("resolution",), usps.locate, "usps/zip.*.gz", usps.URL, "", usps.FILES, "usps"),
+    "imdb": _tfds("imdb_reviews/plain_text")._replace(
+        read=partial(text.read, records.read_texts, vocabulary=10_000, length=200),
+        options=text.OPTIONS,
+        tfds="imdb_reviews",
+    ),
+    "sst5": _texts(corpora.read_sst5, "sst5", corpora.SST5, corpora.SST5_URL),
+    "trec6": _texts(partial(corpora.read_trec, fine=False), "trec", corpora.TREC, corpora.TREC_URL),
+    "trec50": _texts(partial(corpora.read_trec, fine=True), "trec", corpora.TREC, corpora.TREC_URL),
     "npz": Source(arrays.read_npz, ("path", "test_fraction")),
     "folder": Source(trees.read_folder, ("path", "test_fraction", "resolution")),
+    "tsv": Source(partial(text.read, corpora.read_tsv), ("path", "test_path", "test_fraction", *text.OPTIONS)),
 }

@@ -13,7 +13,7 @@ import numpy as np
 
 from rcig.data import archives, cache, images
 from rcig.data.archives import Tree
-from rcig.data.raw import Raw, from_arrays, stratified_split
+from rcig.data.raw import Raw, from_arrays, stratified_split, to_arrays
 from rcig.errors import UserError
 
 IMAGENETTE = {
@@ -95,7 +95,7 @@ def _read(
         with archives.opened(location) as tree:
             found = listing(tree)
             train, test = (_decode(tree, part, found.channels, resolution) for part in (found.train, found.test))
-        return Raw(*train, *test, np.array(found.class_names))._asdict()
+        return to_arrays(Raw(*train, *test, np.array(found.class_names)))
 
     key = cache.digest("tree", kind, cache.files_digest(location), resolution)
     return from_arrays(cache.remember(cache_dir, key, build))

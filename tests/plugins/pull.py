@@ -1,4 +1,4 @@
-"""A method that compiles at once: it pulls every synthetic image towards the mean of its class in the batch."""
+"""A method that compiles at once: it pulls every synthetic example towards the mean of its class in the batch."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,8 @@ class Pull:
     def step(self, key: Key, state: PyTree, batch: Batch) -> tuple[PyTree, Metrics]:
         classes = jnp.argmax(state["labels"], 1)  # (M,)
         member = (classes[:, None] == batch.labels[None, :]).astype(jnp.float32)  # (M, B)
-        mean = jnp.tensordot(member, batch.inputs, 1) / jnp.maximum(member.sum(1), 1).reshape(-1, 1, 1, 1)
+        size = jnp.maximum(member.sum(1), 1).reshape(-1, *[1] * (batch.inputs.ndim - 1))
+        mean = jnp.tensordot(member, batch.inputs, 1) / size
         pull = mean - state["inputs"]
         loss = jnp.where((state["step"] == self.nan_at) & (self.nan_at > 0), jnp.nan, jnp.mean(pull**2))
         return state | {"inputs": state["inputs"] + self.learning_rate * pull, "step": state["step"] + 1}, {
