@@ -4,6 +4,7 @@ schema_version  1
 method, dataset, pixel_space        names; the space the inputs live in, for example "zca"
 config                              every field as run
 ipc, num_classes, class_names       M = ipc * num_classes; row i belongs to class i // ipc
+init_labels                         if any: M = ipc * len(init_labels); row i belongs to class init_labels[i // ipc]
 preprocessing                       how real examples were brought into that space, constants included
 seed, step                          of the run that made it
 versions, commit                    of the libraries and of this code ("-dirty": with local changes); null unknown
@@ -50,17 +51,22 @@ _SCHEMA: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Distilled:
-    """A distilled set as read, checked against its card. Rows are class-major: row i is of class i // card["ipc"]."""
+    """A distilled set as read, checked against its card. Rows are class-major: see ``classes``."""
 
     inputs: np.ndarray  # (M, ...) float32, in model-input space
     labels: np.ndarray  # (M, K) float32, raw targets
-    learning_rates: np.ndarray | None  # (T,) float32
+    learning_rates: np.ndarray | None  # (E, D) float32
     card: dict[str, Any]
 
     @property
     def synthetic(self) -> Synthetic:
         """The arrays as methods and evaluations take them."""
         return Synthetic(self.inputs, self.labels, self.learning_rates)
+
+    @property
+    def classes(self) -> list[int]:
+        """The class that each group of ``card["ipc"]`` rows started from."""
+        return self.card.get("init_labels") or list(range(self.card["num_classes"]))
 
 
 def new_card(
@@ -75,12 +81,14 @@ def new_card(
     pixel_space: str,
     seed: int,
     step: int,
+    init_labels: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Return a card for a set about to be saved; ``seal`` adds what depends on the arrays."""
     libraries = {"jax": "jax", "flax": "flax", "optax": "optax", "orbax": "orbax-checkpoint"}
     versions = {name: importlib.metadata.version(package) for name, package in libraries.items()}
     card = dict(method=method, config=config, dataset=dataset, ipc=ipc, num_classes=num_classes)
     card |= dict(class_names=class_names, preprocessing=preprocessing, pixel_space=pixel_space, seed=seed, step=step)
+    card |= dict(init_labels=init_labels)
     card |= dict(versions=versions | {"python": platform.python_version()}, commit=commit(), accuracies=[])
     return {"schema_version": SCHEMA_VERSION} | plain(card)
 
@@ -137,13 +145,13 @@ def check_card(card: Any, name: str) -> None:
     shapes = {k: _shape(described, f"{name}: array {k!r}") for k, described in card["arrays"].items()}
     if not {"inputs", "labels"} <= shapes.keys() <= {"inputs", "labels", "learning_rates"}:
         raise UserError(f"{name}: arrays {sorted(shapes)} must be inputs, labels and perhaps learning_rates")
-    if len(shapes.get("learning_rates", [1])) != 1:
-        raise UserError(f"{name}: learning_rates {shapes['learning_rates']} must be a vector (T,)")
-    rows = card["ipc"] * card["num_classes"]
+    if len(shapes.get("learning_rates", [1, 1])) != 2:
+        raise UserError(f"{name}: learning_rates {shapes['learning_rates']} must be a matrix (passes, steps)")
+    rows = card["ipc"] * _num_groups(card, name)
     if rows < 1 or shapes["inputs"][:1] != [rows] or shapes["labels"] != [rows, card["num_classes"]]:
         raise UserError(
-            f"{name}: inputs {shapes['inputs']} and labels {shapes['labels']} must have ipc * num_classes = {rows} "
-            f"rows and num_classes = {card['num_classes']} label columns"
+            f"{name}: inputs {shapes['inputs']} and labels {shapes['labels']} must have ipc * (num_classes or "
+            f"len(init_labels)) = {rows} rows and num_classes = {card['num_classes']} label columns"
         )
     if len(card["class_names"]) != card["num_classes"]:
         raise UserError(f"{name}: {len(card['class_names'])} class names for {card['num_classes']} classes")
@@ -169,6 +177,16 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a card cannot hold {type(value).__name__} {value!r}")
+
+
+def _num_groups(card: Mapping[str, Any], name: str) -> int:
+    """Return how many groups of ipc rows a card tells of; cards had no ``init_labels`` at first."""
+    groups, num_classes = card.get("init_labels", []), card["num_classes"]
+    if not isinstance(groups, list) or any(type(k) is not int or not 0 <= k < num_classes for k in groups):
+        raise UserError(f"{name}: init_labels must be a list of classes 0..{num_classes - 1}; fetch the set again")
+    if len(set(groups)) < len(groups):
+        raise UserError(f"{name}: init_labels must name each class once, not {groups}; fetch the set again")
+    return len(groups) or num_classes
 
 
 def _shape(described: Any, name: str) -> list[int]:

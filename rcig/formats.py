@@ -136,24 +136,36 @@ def _adopt(path: Path, format: str, arrays: Mapping[str, Any], num_classes: int,
         raise UserError(f"{path}: inputs {inputs.dtype}{inputs.shape} must be floats (M, ...) in model-input space")
     if labels.ndim == 1:
         labels = _one_hot(labels, num_classes, path)
-    if not len(inputs) or len(inputs) % num_classes or labels.shape != (len(inputs), num_classes):
+    groups = _groups(labels, num_classes) if labels.shape == (len(inputs), num_classes) else None
+    if not groups:
         raise UserError(
             f"{path}: inputs {inputs.shape} and labels {labels.shape} must have the same number of rows, a multiple of "
-            f"num_classes = {num_classes}, and labels that many columns; choose the data set it was made for"
+            f"num_classes = {num_classes} or as many of each class that there is, one class after the other, and "
+            f"labels {num_classes} columns; choose the data set it was made for"
         )
     card = new_card(
         method=format,
         config={},
         dataset="unknown",
-        ipc=len(inputs) // num_classes,
+        ipc=len(inputs) // len(groups),
         num_classes=num_classes,
         class_names=[str(k) for k in range(num_classes)],
         preprocessing={"kind": "unknown"},
         pixel_space="unknown",
         seed=0,
         step=0,
+        init_labels=() if len(groups) == num_classes else groups,
     )
     return seal(Synthetic(inputs, labels), card | {"source": path.name})
+
+
+def _groups(labels: np.ndarray, num_classes: int) -> list[int] | None:
+    """Return the classes of equal groups of rows: all of them where rows allow, else those of the labels; or None."""
+    if len(labels) and len(labels) % num_classes == 0:
+        return list(range(num_classes))
+    classes = [int(k) for k in np.argmax(labels, axis=1)]
+    groups = list(dict.fromkeys(classes))
+    return groups if groups and classes == np.repeat(groups, len(classes) // len(groups)).tolist() else None
 
 
 def _real(array: Any, key: str, path: Path) -> np.ndarray:

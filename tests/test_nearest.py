@@ -1,0 +1,152 @@
+"""k nearest neighbours by hand, baselines beside a set, and sets of fewer groups than classes, end to end."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rcig import artefact, experiment, formats, report
+from rcig import config as configs
+from rcig.card import check_card, new_card, stamp
+from rcig.errors import UserError
+from rcig.evaluation.nearest import PRESETS, Nearest, evaluate
+from rcig.types import Batch, Dataset, Synthetic
+
+
+def plane(test, labels, num_classes=2, shape=(2,)) -> Dataset:
+    batch = Batch(np.asarray(test, np.float32).reshape(-1, *shape), np.asarray(labels, np.int32))
+    return Dataset("plane", batch, batch, num_classes, tuple("abc"[:num_classes]), lambda x: x, {"kind": "none"})
+
+
+def judge(synthetic, dataset, **options):
+    return evaluate(jax.random.key(0), synthetic, dataset, None, Nearest(**options))
+
+
+def test_votes_and_norms_by_hand():
+    learned = np.array([[3.1, -1.2], [0.2, 0.1], [-1, 0], [0, 0.1]], np.float32)  # classes 0, 0, 1, 1
+    synthetic = Synthetic(np.array([[0, 0], [1, 1], [1.6, 0], [4, 4]], np.float32), learned)
+    dataset = plane([[1.6, 0.1], [3, 3], [0.1, 0], [0, 0.1]], [1, 1, 0, 1])
+    result = judge(synthetic, dataset)
+    assert (result.accuracy, result.std, result.n) == (0.75, 0.0, 1)
+    assert judge(synthetic, dataset, k=3).accuracy == 0.5  # votes 0, 1, 0, 0
+    corner = plane([[0, 0]], [0])
+    two = Synthetic(np.array([[1.2, 1.2], [2, 0]], np.float32), np.eye(2, dtype=np.float32))  # p=1: 2.4, 2; p=2: 1.7, 2
+    assert [judge(two, corner, p=p).accuracy for p in (1, 2)] == [0, 1]
+
+
+def test_chunks_change_nothing_and_mirror_images_count():
+    rng = np.random.default_rng(0)
+    synthetic = Synthetic(rng.normal(size=(6, 3, 4, 1)).astype(np.float32), np.eye(2, dtype=np.float32)[[0, 1] * 3])
+    dataset = plane(rng.normal(size=(50, 12)), rng.integers(0, 2, 50), shape=(3, 4, 1))
+    results = {judge(synthetic, dataset, test_chunk=chunk).accuracy for chunk in (1, 7, 50, 1024)}
+    assert len(results) == 1
+    mirror = plane(np.asarray(synthetic.inputs)[:, :, ::-1], [0, 1] * 3, shape=(3, 4, 1))
+    assert judge(synthetic, mirror, flip=True).accuracy == 1 > judge(synthetic, mirror).accuracy
+
+
+def test_bad_options_and_sets():
+    synthetic = Synthetic(np.zeros((2, 2), np.float32), np.eye(2, dtype=np.float32))
+    dataset = plane([[0, 0]], [0])
+    for options, message in (
+        ({"k": 0}, "k 0, p 2.0 and test_chunk 1024 must be at least 1"),
+        ({"p": 0.5}, "p 0.5"),
+        ({"k": 3}, "k 3 is more than the set's 2 examples"),
+        ({"flip": True}, "want images"),
+    ):
+        with pytest.raises(UserError, match=message):
+            judge(synthetic, dataset, **options)
+    with pytest.raises(UserError, match="the set has examples"):
+        judge(synthetic._replace(inputs=np.zeros((2, 3))), dataset)
+
+
+# ---------------------------------------------------------------- a set of fewer groups than classes, and its baselines
+
+OVERRIDES = ["--config.init_labels=7,3", "--config.ipc=2", "--config.labels.name=one_hot", "--config.eval.flip=False"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return experiment.load_dataset(configs.load("quickstart"))
+
+
+@pytest.fixture
+def few(digits):
+    """Four rows of digits 7 and 3, sealed with the card of a run."""
+    config = configs.load("quickstart", [*OVERRIDES, "--config.eval.protocol=nearest"])
+    return experiment.seal(experiment.make_start(config, digits), experiment._card(config, digits, 5))
+
+
+def test_a_set_of_two_groups_travels_and_is_compared_with_its_like(few, digits, tmp_path):
+    assert few.card["init_labels"] == few.classes == [7, 3] and few.inputs.shape == (4, 8, 8, 1)
+    artefact.save(tmp_path / "distilled", few.synthetic, few.card)
+    formats.export(few, tmp_path / "set.npz")
+    for again in (artefact.load(tmp_path), formats.read(tmp_path / "set.npz", "npz", 10)):
+        assert again.classes == [7, 3]
+        result = experiment.evaluate(again, dataset=digits, baselines=("real", "average", "kmeans", "noise"))
+        assert 0.15 < result["accuracy"] <= 0.21 and result["n"] == 1  # two of ten classes can be known
+        for name in ("random", "average", "kmeans"):
+            assert 0.15 < result[f"baseline_{name}"] <= 0.21 and result[f"baseline_{name}_std"] == 0
+        assert result["baseline_noise"] < result["baseline_kmeans"]
+        json.dumps(result)
+    lines = report.table(result).splitlines()
+    assert [line.split("  ")[1] for line in lines[2:]] == [
+        *("distilled", "random real examples", "class averages", "k-means centres", "noise")
+    ]
+
+
+def test_by_default_only_random_examples_are_compared(few, digits):
+    result = experiment.evaluate(few, dataset=digits, full_data_steps=1)
+    assert [name for name in result if name.startswith("baseline")] == ["baseline_random", "baseline_random_std"]
+    assert result["full_data"] > 0.95
+    with pytest.raises(UserError, match="unknown starting set 'kmaens'; did you mean 'kmeans'"):
+        experiment.evaluate(few, dataset=digits, baselines=("kmaens",))
+    assert PRESETS.keys() == {"nearest"}
+
+
+def make_card(**changes):
+    card = new_card(
+        **(dict(method="m", config={}, dataset="d", ipc=1, num_classes=3, class_names=list("abc"), preprocessing={})),
+        **(dict(pixel_space="none", seed=0, step=0) | changes),
+    )
+    rows = 3 if not card["init_labels"] else len(card["init_labels"])
+    shapes = {"inputs": [rows, 2], "labels": [rows, 3]}
+    return card | {"arrays": {k: {"shape": v, "dtype": "float32", "sha256": "0"} for k, v in shapes.items()}}
+
+
+def test_a_card_without_the_field_means_every_class():
+    card = make_card()
+    check_card(stamp(card), "new")
+    del card["init_labels"]
+    check_card(stamp(card), "old")
+    check_card(stamp(make_card(init_labels=(2, 0))), "fewer")
+
+
+@pytest.mark.parametrize(
+    "groups, message",
+    [
+        ([3], r"init_labels must be a list of classes 0..2"),
+        ([-1], "must be a list of classes"),
+        ([True], "must be a list of classes"),
+        ("ab", "must be a list of classes"),
+        ([1, 1], r"must name each class once, not \[1, 1\]"),
+    ],
+)
+def test_a_card_with_groups_that_are_no_classes(groups, message):
+    with pytest.raises(UserError, match=message):
+        check_card(stamp(make_card() | {"init_labels": groups}), "bad")
+    with pytest.raises(UserError, match="must have ipc"):
+        check_card(stamp(make_card() | {"init_labels": [1, 2]}), "bad")  # the arrays have three rows
+
+
+def test_a_set_without_card_tells_its_groups_by_its_labels(tmp_path):
+    def read(classes):
+        np.savez(tmp_path / "set.npz", images=np.ones((len(classes), 4, 4, 1), np.float32), labels=np.array(classes))
+        return formats.read(tmp_path / "set.npz", "npz", 3)
+
+    few = read([2, 2, 0, 0])
+    assert few.classes == [2, 0] and few.card["ipc"] == 2
+    assert read([2]).classes == [2] and read([0, 1, 2]).classes == read([1, 1, 1]).classes == [0, 1, 2]
+    for classes in ([0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]):
+        with pytest.raises(UserError, match="as many of each class"):
+            read(classes)
