@@ -137,7 +137,7 @@ def _run(case: Case) -> Row:
 
     environment = with_root()
     if case.get("allocator", "tuned") == "tuned" and sys.platform == "linux":
-        environment["GLIBC_TUNABLES"] = command._ALLOCATOR
+        environment["GLIBC_TUNABLES"] = command.ALLOCATOR
     load = os.getloadavg()[0]
     arguments = [sys.executable, sys.argv[0], "--child", json.dumps(case)]
     done = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, text=True)

@@ -36,7 +36,7 @@ class Recipe:
     optimiser: str  # a name in OPTIMISERS
     learning_rate: float
     warmup_steps: int = 0  # adam
-    drop_step: int = 0  # sgd; 0: never
+    drop_step: int = 0  # sgd: when it drops, 0: never; adam_halving: every so many steps
     weight_decay: float = 0.0  # sgd
     augmentation: str = ""  # as in rcig.augment.find, drawn afresh every step
 
@@ -65,6 +65,7 @@ LOSSES: dict[str, tuple[Callable, Callable]] = {
     "mse": (losses.mse, lambda labels: labels),  # the labels as they are
     "cross_entropy": (losses.soft_cross_entropy, _hard),  # the class of each row's largest entry
     "soft_cross_entropy": (losses.soft_cross_entropy, _distribution),  # the labels as distributions
+    "raw_cross_entropy": (losses.soft_cross_entropy, lambda labels: labels),  # each row weighs its classes
 }
 
 
@@ -89,7 +90,16 @@ def _sgd(recipe: Recipe) -> optax.GradientTransformation:
     )
 
 
-OPTIMISERS: dict[str, Callable[[Recipe], optax.GradientTransformation]] = {"adam": _adam, "sgd": _sgd}
+def _adam_halving(recipe: Recipe) -> optax.GradientTransformation:
+    """Adam (betas 0.5, 0.999) whose rate halves every ``drop_step`` steps: how DD trains its pools."""
+    return optax.adam(optax.exponential_decay(recipe.learning_rate, recipe.drop_step, 0.5, staircase=True), b1=0.5)
+
+
+OPTIMISERS: dict[str, Callable[[Recipe], optax.GradientTransformation]] = {
+    "adam": _adam,
+    "adam_halving": _adam_halving,
+    "sgd": _sgd,
+}
 
 
 class _State(NamedTuple):
@@ -126,7 +136,7 @@ def train_networks(
     Args: synthetic inputs (M, ...), labels (M, K). ``progress`` is called about once a second.
     Returns: variables, every leaf (num_networks, ...).
     """
-    inputs, labels = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
+    inputs, labels = jax.tree.map(jnp.asarray, (synthetic.inputs, synthetic.labels))
     targets = LOSSES[recipe.loss][1](labels)
     keys = jax.random.split(key, num_networks)
     state = _start(model, recipe, keys, len(inputs))

@@ -9,13 +9,14 @@ DSA's and DM's). A set is in model-input space and stays there; nothing is selec
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from rcig.augment import mirrored
 from rcig.errors import UserError
 from rcig.evaluation._train import Progress, Recipe, test_accuracy, train_networks
 from rcig.types import Dataset, Key, Model, Synthetic
@@ -91,6 +92,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "plain": False,
     },
 }
+PRESETS["dsa"] = PRESETS["dc"] | {"augmentation": "dsa:color_crop_cutout_flip_scale_rotate"}  # DSA's and DM's
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,7 @@ class Result:
     accuracies: np.ndarray  # (n,)
     augmentation: str = ""  # with which they were trained
     augmented: "Result | None" = None  # the same with augmentation, where both were asked for
+    details: Mapping[str, Any] = field(default_factory=dict)  # what else a protocol measures, JSON-able
 
     @property
     def accuracy(self) -> float:
@@ -119,7 +122,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values; ``augmented`` only where it was run."""
         report = {"accuracy": self.accuracy, "std": self.std, "n": self.n, "augmentation": self.augmentation}
-        report["accuracies"] = [float(accuracy) for accuracy in self.accuracies]
+        report |= {"accuracies": [float(accuracy) for accuracy in self.accuracies], **self.details}
         return report | ({"augmented": self.augmented.as_dict()} if self.augmented else {})
 
 
@@ -138,9 +141,9 @@ def evaluate(
     Args: synthetic inputs (M, *example_shape), labels (M, K), in the space of ``dataset``.
     Raises: UserError when the set does not fit the data set or the protocol wants images of something else.
     """
-    _check(synthetic, dataset, protocol)
+    check_fits(synthetic, dataset, images=bool(protocol.flip or protocol.augmentation))
     size = len(synthetic.inputs)
-    train_set = mirrored(synthetic) if protocol.flip else synthetic
+    train_set = Synthetic(*mirrored(synthetic.inputs, synthetic.labels)) if protocol.flip else synthetic
     key_plain, key_augmented = jax.random.split(key)
 
     def run(key, augmentation):
@@ -155,24 +158,17 @@ def evaluate(
     return augmented if plain is None else Result(plain, augmented=augmented)
 
 
-def mirrored(synthetic: Synthetic) -> Synthetic:
-    """Append every image's mirror image, with the same labels. (M,H,W,C) -> (2M,H,W,C)."""
-    inputs, labels = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
-    return synthetic._replace(inputs=jnp.concatenate([inputs, inputs[:, :, ::-1]]), labels=jnp.tile(labels, (2, 1)))
-
-
-def _check(synthetic, dataset, protocol):
-    shape, expected = tuple(synthetic.inputs.shape[1:]), dataset.example_shape
-    if shape != expected:
-        raise UserError(f"the set's examples have shape {shape}, {dataset.name}'s {expected}; choose its own data set")
-    if synthetic.labels.shape != (len(synthetic.inputs), dataset.num_classes):
+def check_fits(synthetic: Synthetic, dataset: Dataset, images: bool = False) -> None:
+    """Raise UserError unless a set is finite and has the shapes of a data set, of images where they are wanted."""
+    shape, labels = tuple(synthetic.inputs.shape[1:]), (len(synthetic.inputs), dataset.num_classes)
+    if shape != dataset.example_shape or synthetic.labels.shape != labels:
         raise UserError(
-            f"the set's labels have shape {synthetic.labels.shape}, {dataset.name} wants "
-            f"{(len(synthetic.inputs), dataset.num_classes)}; choose its own data set"
+            f"the set has examples {shape} and labels {synthetic.labels.shape}, data set {dataset.name} wants "
+            f"{dataset.example_shape} and {labels}; set --config.dataset to the one it was distilled from"
         )
-    if (protocol.flip or protocol.augmentation) and len(shape) != 3:
+    if images and len(shape) != 3:
         raise UserError(f"flip and augmentation want images (H, W, C), not {shape}; switch them off")
-    if not all(np.isfinite(part).all() for part in (synthetic.inputs, synthetic.labels)):
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((synthetic.inputs, synthetic.labels))):
         raise UserError("the set holds NaN or infinite numbers; distil it again from an earlier checkpoint")
 
 

@@ -1,0 +1,180 @@
+"""BPTT: the training run itself is differentiated (Wang et al. 2018; with soft labels, Sucholutsky & Schonlau 2019).
+
+One outer step, for each of n networks theta_0:
+  1 take D * E plain gradient steps on the synthetic set, D minibatches a pass, E passes, one learned rate a step:
+        theta_{t+1} = theta_t - softplus(r_t) * grad cross_entropy(theta_t; x_{t mod D}, y_{t mod D})
+  2 differentiate the cross-entropy of theta_T on one real batch by x, r and, where learned, y (rcig/unroll.py);
+  3 one Adam step (betas 0.5, 0.999) on all of them; its rate halves every ``halve_every`` steps.
+
+theta_0 is `random` (fresh every outer step), `fixed` (one draw, forever: the set is made for that network), or from a
+`pool` of trained networks (rcig/pretrain.py): adaptation, where the pool was trained on another data set, and attack,
+where the outer loss wants one class taken for another.
+
+Deviations from the reference: two classes are two logits, not one; real batches are drawn without replacement rather
+than from shuffled passes with a short last batch; labels follow the class-major rows of the set.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from rcig import augment, losses, sharding, unroll
+from rcig.chunks import map_rows
+from rcig.data import sampling
+from rcig.errors import UserError, unknown
+from rcig.schedule import inner_loss, learn
+from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
+
+NETWORKS = ("random", "fixed")
+
+
+@struct.dataclass
+class Psi:
+    """What is learned."""
+
+    inputs: jax.Array  # (M, ...)
+    labels: jax.Array  # (M, K), raw: any real numbers
+    raw_rates: jax.Array  # (E, D); the rates are their softplus
+
+
+@struct.dataclass
+class State:
+    """Everything that changes, and the pool of networks where there is one (leaves (P, ...))."""
+
+    psi: Psi
+    opt_state: PyTree
+    step: jax.Array  # () int32
+    pool: Variables | None
+
+
+@dataclass(frozen=True)
+class BPTT:
+    """The method's hyperparameters; defaults are the paper's."""
+
+    model: Model
+    steps: int = 10  # D, minibatches of the set; each has ipc / D examples a class
+    epochs: int = 3  # E, passes over them
+    learning_rate: float = 0.01
+    halve_every: int = 2360  # outer steps; the paper's 40 epochs of 59 batches
+    inner_rate: float = 0.02  # every r_t starts there; paper: 0.001 for CIFAR-10
+    batch_size: int = 1024  # real examples a step
+    networks: str = "random"  # random, fixed, or the folder of a pool (python -m rcig.pretrain)
+    networks_seed: int = 0  # of the fixed network
+    num_networks: int = 1  # a step
+    learn_inputs: bool = True
+    learn_labels: bool = False
+    label_softmax: bool = False  # the inner targets are softmax(y)
+    attack: tuple[int, ...] = ()  # (attacked class, class for which its examples are to be taken)
+    augmentation: str = ""  # of the real batch, see rcig/augment
+    mode: str = "auto"  # of the unroll: full, remat, block, mix; auto: full where it fits ``budget``
+    budget: int = 2**30  # bytes
+    rows_at_once: int = 0  # of the outer pass; 0 chooses by platform
+
+    def __post_init__(self):
+        if self.mode not in ("auto", *unroll.MODES):
+            raise unknown("method.mode", self.mode, ("auto", *unroll.MODES))
+        augment.find(self.augmentation)
+        for name in ("steps", "epochs", "learning_rate", "halve_every", "inner_rate", "batch_size", "num_networks"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        if not (self.learn_inputs or self.learn_labels):
+            raise UserError("method.learn_inputs and method.learn_labels are both False; learn at least one")
+        if len(self.attack) not in (0, 2):
+            raise UserError(f"method.attack must name two classes, attacked and target, not {self.attack}; say 0,1")
+
+    def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
+        """Return the state at step 0. The set's labels are its rows' starting targets."""
+        num_classes = synthetic.labels.shape[1]
+        if not all(0 <= k < num_classes for k in self.attack):
+            raise UserError(f"method.attack {self.attack} must be two of the classes 0..{num_classes - 1}")
+        rates = jnp.full((self.epochs, self.steps), jnp.log(jnp.expm1(self.inner_rate)), synthetic.inputs.dtype)
+        psi = Psi(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels, synthetic.inputs.dtype), rates)
+        unroll.passes(psi.inputs, psi.labels, self.steps)  # whether the rows split
+        return State(psi, self._optimizer().init(psi), jnp.int32(0), self._pool())
+
+    def rows(self, key: Key, labels: jax.Array) -> jax.Array:
+        """Return a uniform batch of rows."""
+        return sampling.iid(key, len(labels), self.batch_size)
+
+    def step(self, key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """Take one outer step."""
+        key_networks, key_train, key_augment = jax.random.split(key, 3)
+        networks = self._draw(key_networks, state.pool)
+        batch = batch._replace(inputs=augment.find(self.augmentation)(key_augment, batch.inputs))
+
+        def one(total, at):
+            variables, key = at
+            value = jax.value_and_grad(self.outer_loss, 2, has_aux=True)(key, variables, state.psi, batch)
+            return jax.tree.map(jnp.add, total, sharding.mean(value)), None
+
+        keys = jax.random.split(key_train, self.num_networks)
+        zero = jnp.zeros((), state.psi.inputs.dtype)
+        start = ((zero, {"accuracy": zero}), optax.tree.zeros_like(state.psi))
+        total, _ = jax.lax.scan(one, start, (networks, keys))
+        (loss, metrics), grads = jax.tree.map(lambda a: a / self.num_networks, total)
+
+        grads = grads.replace(
+            inputs=grads.inputs * self.learn_inputs,
+            labels=grads.labels * self.learn_labels,
+        )
+        updates, opt_state = self._optimizer().update(grads, state.opt_state, state.psi)
+        psi = optax.apply_updates(state.psi, updates)
+        rates = jax.nn.softplus(psi.raw_rates)
+        metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
+        metrics |= {"rate_mean": jnp.mean(rates), "rate_min": jnp.min(rates), "rate_max": jnp.max(rates)}
+        return State(psi, opt_state, state.step + 1, state.pool), metrics
+
+    def synthetic(self, state: State) -> Synthetic:
+        """Return the set with its learned schedule."""
+        return Synthetic(state.psi.inputs, state.psi.labels, jax.nn.softplus(state.psi.raw_rates))
+
+    def outer_loss(self, key: Key, variables: Variables, psi: Psi, batch: Batch) -> tuple[jax.Array, Metrics]:
+        """Return the loss on a real batch of a network trained on the set, and its accuracy."""
+        synthetic = Synthetic(psi.inputs, psi.labels, jax.nn.softplus(psi.raw_rates))
+        trained = learn(key, self.model, variables, synthetic, self.label_softmax, self._mode(variables, psi))
+        apply = lambda x: self.model.apply(trained, x, False, None)[0].logits
+        logits = map_rows(apply, batch.inputs, self.rows_at_once)
+        labels = batch.labels
+        if self.attack:
+            labels = jnp.where(labels == self.attack[0], self.attack[1], labels)
+        one_hot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
+        accuracy = losses.accuracy(logits, batch.labels).astype(psi.inputs.dtype)
+        return losses.soft_cross_entropy(logits, one_hot), {"accuracy": accuracy}
+
+    def _mode(self, variables: Variables, psi: Psi) -> str:
+        if self.mode != "auto":
+            return self.mode
+        batch = unroll.passes(psi.inputs, psi.labels, self.steps)(0, None)
+        rule = unroll.direction("sgd")
+        loss = inner_loss(self.model, variables, self.label_softmax)
+        start = unroll.begin(variables["params"], rule)
+        return unroll.choose_mode(self.budget, loss, rule, start, batch, psi.raw_rates.size)
+
+    def _draw(self, key: Key, pool: Variables | None) -> Variables:
+        """Return this step's networks, leaves (n, ...)."""
+        if pool is not None:
+            rows = sampling.iid(key, len(jax.tree.leaves(pool)[0]), self.num_networks)
+            return jax.tree.map(lambda leaf: leaf[rows], pool)
+        if self.networks == "fixed":
+            key = jax.random.key(self.networks_seed)
+        return jax.vmap(self.model.init)(jax.random.split(key, self.num_networks))
+
+    def _pool(self) -> Variables | None:
+        if self.networks in NETWORKS:
+            return None
+        from rcig import pretrain  # stands above the methods, and few runs want it
+
+        pool = pretrain.load(self.networks, self.model)
+        if len(jax.tree.leaves(pool)[0]) < self.num_networks:
+            raise UserError(f"method.num_networks {self.num_networks} is more than the pool {self.networks} has")
+        return pool
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        rate = optax.exponential_decay(self.learning_rate, self.halve_every, 0.5, staircase=True)
+        return optax.adam(rate, b1=0.5, b2=0.999)
+
+
+make = BPTT

@@ -1,0 +1,111 @@
+"""BPTT's own protocol: networks follow the set's schedule, its steps in order at its learned rates (Wang et al. 2018).
+
+    python eval.py --distilled=checkpoints/dd_mnist_fixed_10 --protocol=bptt
+
+The networks are fresh draws, the one fixed network that the set was made for, or a pool of trained ones that it never
+met. Accuracy is reported before the first step and after the last. A set without learning rates (a baseline) is shown
+in one pass of ``steps`` parts ``epochs`` times, hard labels, at the one rate of RATES that does best on training data.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcig import schedule
+from rcig.errors import UserError
+from rcig.evaluation import _train
+from rcig.evaluation.standard import Result, check_fits
+from rcig.types import Batch, Dataset, Key, Model, Synthetic, Variables
+
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+
+
+@dataclass(frozen=True)
+class Bptt:
+    """The options ``eval.*``. ``networks``, ``networks_seed`` and ``label_softmax`` are those of the method."""
+
+    num_networks: int = 20  # of a pool: so many of its first; there is one fixed network only
+    networks: str = "random"  # random, fixed, or the folder of a pool of held-out networks
+    networks_seed: int = 0
+    label_softmax: bool = False
+    attack: tuple[int, ...] = ()  # (attacked class, target class)
+    flip: bool = False  # of the other protocols; a schedule knows no mirrored examples
+    steps: int = 1  # for sets without learning rates
+    epochs: int = 3
+    rate_rows: int = 2000  # training examples that choose their rate
+    test_chunk: int = 256
+
+    def __post_init__(self):
+        for name in ("num_networks", "steps", "epochs", "rate_rows", "test_chunk"):
+            if getattr(self, name) < 1:
+                raise UserError(f"eval.{name} must be at least 1, not {getattr(self, name)}")
+        if len(self.attack) not in (0, 2):
+            raise UserError(f"eval.attack must name two classes, attacked and target, not {self.attack}; say 0,1")
+        if self.flip:
+            raise UserError(
+                "eval.flip must be False: protocol bptt follows the set's schedule; use --protocol=standard"
+            )
+
+
+PRESETS: dict[str, dict[str, Any]] = {"bptt": {}}
+
+
+def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, protocol: Bptt) -> Result:
+    """Return the test accuracies of networks trained by the set's schedule.
+
+    ``details`` holds accuracy_before (step 0) and, for an attack, attack_success: the share of the attacked class's
+    test examples that are taken for the target class. Raises UserError for a set that does not fit.
+    """
+    check_fits(synthetic, dataset)
+    key_networks, key_rate, key_train = jax.random.split(key, 3)
+    networks = _networks(key_networks, model, protocol)
+    if synthetic.learning_rates is None:
+        synthetic = _with_best_rate(key_rate, synthetic, dataset, model, protocol)
+    learned = _learn(model, protocol.label_softmax, key_train, networks, jax.tree.map(jnp.asarray, synthetic))
+    test = partial(_train.test_accuracy, model, chunk=protocol.test_chunk)
+    details = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
+    if protocol.attack:
+        rows = np.flatnonzero(np.asarray(dataset.test.labels) == protocol.attack[0])
+        attacked = Batch(dataset.test.inputs[rows], np.full(len(rows), protocol.attack[1], np.int32))
+        details["attack_success_before"] = float(np.mean(test(networks, attacked)))
+        details["attack_success"] = float(np.mean(test(learned, attacked)))
+    return Result(test(learned, dataset.test), details=details)
+
+
+def _networks(key: Key, model: Model, protocol: Bptt) -> Variables:
+    if protocol.networks == "fixed":
+        return jax.vmap(model.init)(jax.random.split(jax.random.key(protocol.networks_seed), 1))
+    if protocol.networks == "random":
+        return jax.vmap(model.init)(jax.random.split(key, protocol.num_networks))
+    from rcig import pretrain  # stands above this file, and few evaluations want it
+
+    return jax.tree.map(lambda leaf: leaf[: protocol.num_networks], pretrain.load(protocol.networks, model))
+
+
+def _with_best_rate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, protocol: Bptt) -> Synthetic:
+    """Give a set without learning rates the one that does best on training examples; its labels become hard."""
+    labels = jax.nn.one_hot(np.argmax(synthetic.labels, axis=1), dataset.num_classes)
+    rows = np.asarray(jax.random.permutation(key, len(dataset.train.labels))[: protocol.rate_rows])
+    train = Batch(dataset.train.inputs[rows], np.asarray(dataset.train.labels)[rows])
+    networks = jax.tree.map(lambda leaf: leaf[:3], _networks(key, model, protocol))
+    steps = protocol.steps if len(labels) % protocol.steps == 0 else 1
+    candidates = [
+        Synthetic(jnp.asarray(synthetic.inputs), labels, jnp.full((protocol.epochs, steps), rate)) for rate in RATES
+    ]
+    trained = [_learn(model, False, key, networks, candidate) for candidate in candidates]
+    scores = [np.mean(_train.test_accuracy(model, variables, train, protocol.test_chunk)) for variables in trained]
+    return candidates[int(np.argmax(scores))]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _learn(model, label_softmax, key, networks, synthetic):
+    size = len(jax.tree.leaves(networks)[0])
+    learn = lambda at: schedule.learn(at[0], model, at[1], synthetic, label_softmax)
+    return _train.over_networks(learn)((jax.random.split(key, size), networks))
+
+
+make = Bptt

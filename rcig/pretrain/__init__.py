@@ -1,0 +1,83 @@
+"""Pools of trained networks, from which adaptation and attack start (Wang et al. 2018, §4.3 and §4.4).
+
+    python -m rcig.pretrain --config=configs/pretrain_usps.py --workdir=runs/usps_pool
+    pool = load("runs/usps_pool", model)         # variables, every leaf (P, ...)
+
+Networks are trained on the config's training split, a few together; every group is saved when it is done, so a stopped
+command goes on with the next. A pool to learn on and a pool to measure on differ by ``config.seed``.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from rcig import experiment, sharding
+from rcig.checkpoint import Checkpoints
+from rcig.errors import UserError
+from rcig.evaluation import _train
+from rcig.files import write
+from rcig.initialize import everything
+from rcig.metrics import Progress
+from rcig.types import Model, Variables
+
+
+def load(workdir: str | Path, model: Model) -> Variables:
+    """Return a finished pool, every leaf (P, ...). Raises UserError where it is none, or of other networks."""
+    workdir = Path(workdir)
+    try:
+        size = len(json.loads((workdir / "pool.json").read_text())["accuracies"])
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(
+            f"{workdir} must be a finished pool of networks ({error}); make it with python -m rcig.pretrain"
+        ) from error
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        return checkpoints.restore(_empty(model, size))[1]
+
+
+def pretrain(config: ConfigDict, workdir: Path) -> list[float]:
+    """Train the pool that ``config.pretrain`` describes, or what is missing of it. Returns the test accuracies."""
+    options = config.pretrain
+    if options.num_networks < 1 or options.group < 1 or options.num_networks % options.group:
+        raise UserError(
+            f"pretrain.num_networks {options.num_networks} must be a positive multiple of pretrain.group "
+            f"{options.group}; choose another group"
+        )
+    with experiment.claimed(config, workdir):
+        dataset = experiment.load_dataset(config)
+        model = experiment.make_model(config.model, dataset)
+        recipe = _recipe(options)
+        train_set = everything(dataset)
+        pool, done = _empty(model, options.num_networks), 0
+        with Checkpoints(workdir / "checkpoints") as checkpoints, Progress(options.num_networks) as progress:
+            if checkpoints.latest() is not None:
+                done, pool = checkpoints.restore(pool)
+            while done < options.num_networks:
+                key = jax.random.fold_in(jax.random.key(config.seed), done)
+                group = sharding.fetch(_train.train_networks(key, model, train_set, recipe, options.group))
+                for leaf, new in zip(jax.tree.leaves(pool), jax.tree.leaves(group), strict=True):
+                    leaf[done : done + options.group] = new
+                done += options.group
+                checkpoints.save(done, pool)
+                progress.update(done, {})
+        accuracies = [float(a) for a in _train.test_accuracy(model, pool, dataset.test)]
+        write(workdir / "pool.json", (json.dumps({"accuracies": accuracies}, indent=1) + "\n").encode())
+    return accuracies
+
+
+def _recipe(options: ConfigDict) -> _train.Recipe:
+    return _train.Recipe(
+        options.num_steps,
+        options.batch_size,
+        "cross_entropy",
+        "adam_halving",
+        options.learning_rate,
+        drop_step=options.halve_every,
+    )
+
+
+def _empty(model: Model, size: int) -> Variables:
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return jax.tree.map(lambda s: np.zeros((size, *s.shape), s.dtype), shapes)

@@ -1,0 +1,47 @@
+"""The command `python -m rcig.pretrain`: train a pool of networks."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from rcig import command
+
+EXAMPLES = """
+examples:
+  python -m rcig.pretrain --config=configs/pretrain_usps.py --workdir=runs/usps_pool
+  python -m rcig.pretrain --config=configs/pretrain_usps.py --workdir=runs/usps_held_out --config.seed=1
+
+The same command again goes on where it was stopped. The workdir then holds checkpoints/ (the networks), config.json and
+pool.json (the test accuracy of each).
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m rcig.pretrain",
+        description="Train a pool of networks.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.error = command.usage_error
+    parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder for the pool")
+    flags, overrides = parser.parse_known_args()
+    command.tune_allocator()
+
+    from rcig import config as configs
+    from rcig.pretrain import pretrain
+
+    config = configs.load(flags.config, overrides)
+    command.set_up_jax(config.precision, config.x64)
+    accuracies = np.array(pretrain(config, flags.workdir))
+    print(
+        f"{len(accuracies)} networks in {flags.workdir}: test accuracy {100 * accuracies.mean():.1f} % "
+        f"± {100 * accuracies.std():.1f}"
+    )
+
+
+if __name__ == "__main__":
+    command.main(main)

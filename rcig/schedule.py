@@ -1,0 +1,46 @@
+"""Train a network the way a distilled set says: its rows in order, its own learning rate for every step.
+
+Used by BPTT's inner loop, differentiated, and by its evaluation: the two cannot drift apart.
+"""
+
+import jax
+
+from rcig import losses, unroll
+from rcig.errors import UserError
+from rcig.types import Key, Model, Synthetic, Variables
+
+
+def inner_loss(model: Model, variables: Variables, label_softmax: bool = False) -> unroll.Loss:
+    """Return ``(params, (x, y), key) -> mean -sum_k y_k log softmax(f(x))_k``; y are raw numbers, or softmax(y)."""
+
+    def loss(params, batch, key):
+        inputs, labels = batch
+        targets = jax.nn.softmax(labels) if label_softmax else labels
+        outputs, _ = model.apply({**variables, "params": params}, inputs, True, key)
+        return losses.soft_cross_entropy(outputs.logits, targets)
+
+    return loss
+
+
+def learn(
+    key: Key,
+    model: Model,
+    variables: Variables,
+    synthetic: Synthetic,
+    label_softmax: bool = False,
+    mode: str = "full",
+) -> Variables:
+    """Return the network after the set's whole schedule: E passes over D minibatches, plain SGD at rate (e, d).
+
+    Differentiable in the set and its rates. Running statistics, where a network has them, stay as they are.
+    Raises: UserError when the set has no learning rates or its rows do not split into D parts.
+    """
+    if synthetic.learning_rates is None:
+        raise UserError("the set has no learning rates, which protocol 'bptt' follows; use --protocol=standard")
+    rates = synthetic.learning_rates
+    select = unroll.passes(synthetic.inputs, synthetic.labels, rates.shape[1])
+    rule = unroll.direction("sgd")
+    loss = inner_loss(model, variables, label_softmax)
+    start = unroll.begin(variables["params"], rule)
+    trained = unroll.train(key, loss, rule, start, select, rates.reshape(-1), mode=mode)
+    return {**variables, "params": trained.params}

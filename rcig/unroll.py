@@ -1,0 +1,168 @@
+"""Differentiable training: the weights after T steps as a function of the data and the learning rates of every step.
+
+    w_{t+1}, s_{t+1} = w_t - r_t * u_t, s'         u_t, s' = direction(grad_w loss(w_t; batch_t), s_t)
+
+`direction` is any optax transformation that does not scale: identity (SGD), trace (momentum), scale_by_adam. Reverse
+mode through the `lax.scan` gives the meta-gradient (Maclaurin et al. 2015; Wang et al. 2018). `mode` says what the
+backward pass keeps of a step, and changes nothing else:
+
+    full    everything: fastest while it fits
+    remat   (w_t, s_t); a step is computed again when it is needed
+    block   (w_t, s_t) of every sqrt(T)-th step only
+    mix     (w_t, s_t) and the step's gradient. Its pull-back is the tangent of the gradient (forward over reverse):
+                v^T d(grad_w loss)/d(w, batch) = d/de grad_(w, batch) loss(w + e v; batch)
+            by the symmetry of the Hessian, so no graph of a gradient is ever stored
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rcig.errors import UserError, unknown
+from rcig.types import Array, Key, PyTree
+
+MODES = ("full", "remat", "block", "mix")
+DIRECTIONS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "sgd": optax.identity,
+    "momentum": partial(optax.trace, decay=0.9),
+    "adam": optax.scale_by_adam,
+}
+
+Loss = Callable[[PyTree, PyTree, Key], jax.Array]  # (params, minibatch, key) -> ()
+Select = Callable[[jax.Array, Key], PyTree]  # (t, key) -> minibatch, differentiable
+
+
+class Trained(NamedTuple):
+    """A network after some steps; the inner optimiser's memory goes with it."""
+
+    params: PyTree
+    slots: PyTree
+
+
+def direction(name: str) -> optax.GradientTransformation:
+    """Return an inner optimiser without its learning rate: sgd, momentum (0.9) or adam."""
+    if name not in DIRECTIONS:
+        raise unknown("inner optimiser", name, DIRECTIONS)
+    return DIRECTIONS[name]()
+
+
+def begin(params: PyTree, rule: optax.GradientTransformation) -> Trained:
+    """Return a network before its first step."""
+    return Trained(params, rule.init(params))
+
+
+def train(
+    key: Key,
+    loss: Loss,
+    rule: optax.GradientTransformation,
+    start: Trained,
+    select: Select,
+    rates: jax.Array,
+    *,
+    first: Array | int = 0,
+    mode: str = "full",
+) -> Trained:
+    """Take steps ``first .. first + T - 1`` from ``start``, differentiable in everything ``select`` and ``rates`` hold.
+
+    Args: rates (T,), one a step; step t sees the key folded with t, so any mode and any cut into windows draws alike.
+    Cost, forward and backward: full T * (gradient + its pull-back); the other modes about one gradient a step more.
+    """
+    if mode not in MODES:
+        raise unknown("unroll mode", mode, MODES)
+    gradient = (_mixed if mode == "mix" else _plain)(loss)
+
+    def step(trained, at):
+        t, rate = at
+        key_rows, key_loss = jax.random.split(jax.random.fold_in(key, t))
+        grads = gradient(trained.params, select(t, key_rows), key_loss)
+        updates, slots = rule.update(grads, trained.slots, trained.params)
+        params = jax.tree.map(lambda p, u: (p - rate * u).astype(p.dtype), trained.params, updates)
+        return Trained(params, slots), None
+
+    steps = (first + jnp.arange(len(rates)), rates)
+    if mode == "remat":
+        step = jax.checkpoint(step, prevent_cse=False)
+    return _scan_blocks(step, start, steps) if mode == "block" else jax.lax.scan(step, start, steps)[0]
+
+
+def skip(
+    key: Key,
+    loss: Loss,
+    rule: optax.GradientTransformation,
+    start: Trained,
+    select: Select,
+    rate: float,
+    num_steps: jax.Array,
+) -> Trained:
+    """Take the first ``num_steps`` (which may be an array) steps without any derivative: what a window truncates."""
+
+    def body(t, trained):
+        return train(key, loss, rule, trained, select, jnp.full(1, rate), first=t)
+
+    return jax.lax.stop_gradient(jax.lax.fori_loop(0, num_steps, body, jax.lax.stop_gradient(start)))
+
+
+def passes(inputs: jax.Array, labels: jax.Array, num_batches: int) -> Select:
+    """Return the ``select`` that goes through the set in a fixed order, ``num_batches`` equal parts a pass.
+
+    Part d is every ``num_batches``-th row from d on: of a class-major set equally many rows of each class.
+    """
+    if num_batches < 1 or len(inputs) % num_batches:
+        raise UserError(f"{len(inputs)} synthetic examples must split into equal steps, not {num_batches}")
+    parts = [a.reshape(-1, num_batches, *a.shape[1:]).swapaxes(0, 1) for a in (inputs, labels)]
+    return lambda t, key: tuple(part[t % num_batches] for part in parts)
+
+
+def choose_mode(
+    budget: int, loss: Loss, rule: optax.GradientTransformation, start: Trained, batch: PyTree, T: int
+) -> str:
+    """Return ``full`` if what T steps keep for the backward pass fits ``budget`` bytes, else ``mix``. Traces only."""
+
+    def kept(trained, batch):
+        grads, pull_back = jax.vjp(lambda p, b: jax.grad(loss)(p, b, jax.random.key(0)), trained.params, batch)
+        return rule.update(grads, trained.slots, trained.params), pull_back
+
+    shapes = jax.tree.leaves(jax.eval_shape(kept, start, batch))
+    return "full" if T * num_bytes(shapes) <= budget else "mix"
+
+
+def num_bytes(arrays: Sequence) -> int:
+    """Return the bytes of arrays or of their shapes."""
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
+
+
+def _plain(loss: Loss) -> Callable:
+    return lambda params, batch, key: jax.grad(loss)(params, batch, key)
+
+
+def _mixed(loss: Loss) -> Callable:
+    """Return ``grad_params loss`` whose pull-back stores its arguments only and runs forward over reverse."""
+    gradient = jax.custom_vjp(_plain(loss))
+
+    def backward(arguments, v):
+        params, batch, key = arguments
+        both = lambda params: jax.grad(loss, (0, 1))(params, batch, key)
+        return *jax.jvp(both, (params,), (v,))[1], None
+
+    gradient.defvjp(lambda *arguments: (gradient(*arguments), arguments), backward)
+    return gradient
+
+
+def _scan_blocks(step: Callable, start: Trained, steps: PyTree) -> Trained:
+    """Scan in sqrt(T) blocks, of which only the starts are kept."""
+    T = len(steps[0])
+    size = math.isqrt(T - 1) + 1
+    whole = T // size * size
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def block(carry, steps):
+        return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), carry, steps)
+
+    blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), steps)
+    carry, _ = jax.lax.scan(block, start, blocks)
+    return block(carry, jax.tree.map(lambda a: a[whole:], steps))[0] if whole < T else carry

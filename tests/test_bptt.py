@@ -1,0 +1,260 @@
+"""BPTT: its outer gradient, what is learned and what is not, its protocol, and the pools that it starts from."""
+
+import dataclasses
+import json
+
+import commands
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from methods.bptt import BPTT
+from methods.rat_bptt import RaTBPTT
+from rcig import pretrain, schedule
+from rcig.errors import UserError
+from rcig.evaluation import bptt as protocol
+from rcig.types import Batch, Synthetic
+
+MODEL = toy.model(activation="softplus")
+SMALL = {"steps": 2, "epochs": 2, "batch_size": 48, "inner_rate": 0.1}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return Batch(*(jnp.asarray(a[:48]) for a in toy.dataset().train))
+
+
+def started(batch, ipc=2, **options):
+    method = BPTT(MODEL, **(SMALL | options))
+    return method, method.init(jax.random.key(0), toy.synthetic(ipc), batch)
+
+
+def test_outer_gradient_equals_central_differences(batch):
+    method, state = started(batch, networks="fixed", learn_labels=True, label_softmax=True)
+    variables = MODEL.init(jax.random.key(5))
+    loss = jax.jit(lambda psi: method.outer_loss(jax.random.key(1), variables, psi, batch)[0])
+    gradient = jax.grad(loss)(state.psi)
+    for seed in range(3):
+        leaves, tree = jax.tree.flatten(state.psi)
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        along = tree.unflatten([jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)])
+        numeric = toy.central_difference(loss, state.psi, along)
+        inner = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(along), strict=True))
+        np.testing.assert_allclose(inner, numeric, rtol=1e-5, atol=1e-8)
+
+
+def test_rates_start_where_said_and_the_set_carries_them(batch):
+    method, state = started(batch)
+    rates = method.synthetic(state).learning_rates
+    assert rates.shape == (2, 2)
+    np.testing.assert_allclose(rates, 0.1, rtol=1e-9)
+
+
+def test_only_what_is_learned_moves(batch):
+    moved = lambda a, b: [bool(jnp.any(x != y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    for options, expected in (
+        ({}, [True, False, True]),
+        ({"learn_labels": True}, [True, True, True]),
+        ({"learn_labels": True, "learn_inputs": False}, [False, True, True]),
+    ):
+        method, state = started(batch, **options)
+        after, _ = method.step(jax.random.key(1), state, batch)
+        assert moved(state.psi, after.psi) == expected
+
+
+def test_a_fixed_network_is_the_same_every_step_a_random_one_is_not(batch):
+    for networks, same in (("fixed", True), ("random", False)):
+        method, _ = started(batch, networks=networks)
+        one, other = (method._draw(jax.random.key(k), None) for k in (1, 2))
+        assert all(bool(jnp.all(a == b)) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True)) is same
+
+
+def test_several_networks_are_averaged(batch):
+    method, state = started(batch, num_networks=3, mode="full")
+    _, metrics = method.step(jax.random.key(4), state, batch)
+    key_networks, key_train, _ = jax.random.split(jax.random.key(4), 3)
+    networks, keys = method._draw(key_networks, None), jax.random.split(key_train, 3)
+    each = [
+        method.outer_loss(keys[i], jax.tree.map(lambda a, i=i: a[i], networks), state.psi, batch)[0] for i in range(3)
+    ]
+    np.testing.assert_allclose(metrics["loss"], np.mean(each), rtol=1e-6)
+
+
+def test_an_attack_wants_the_target_class(batch):
+    plain, state = started(batch, networks="fixed")
+    attacking = dataclasses.replace(plain, attack=(0, 2))
+    renamed = batch._replace(labels=jnp.where(batch.labels == 0, 2, batch.labels))
+    variables = MODEL.init(jax.random.key(0))
+    loss = lambda method, batch: method.outer_loss(jax.random.key(1), variables, state.psi, batch)[0]
+    np.testing.assert_allclose(loss(attacking, batch), loss(plain, renamed), rtol=1e-12)
+    assert loss(attacking, batch) != loss(plain, batch)
+
+
+def test_the_rate_halves(batch):
+    method, state = started(batch, halve_every=2, learning_rate=0.5)
+    sizes = []
+    for _ in range(4):
+        updates, opt_state = method._optimizer().update(jax.tree.map(jnp.ones_like, state.psi), state.opt_state)
+        sizes.append(float(-updates.raw_rates[0, 0]))
+        state = state.replace(opt_state=opt_state)
+    np.testing.assert_allclose(sizes, [0.5, 0.5, 0.25, 0.25], rtol=1e-5)
+
+
+def test_it_learns(batch):
+    method, state = started(batch, networks="fixed", learning_rate=0.05)
+    step = jax.jit(method.step)
+    history = []
+    for t in range(30):
+        state, metrics = step(jax.random.key(t), state, batch)
+        history.append(float(metrics["loss"]))
+    assert history[-1] < 0.7 * history[0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"steps": 4}, "split into equal steps"),
+        ({"mode": "fast"}, "mode"),
+        ({"attack": (0, 3)}, "attack"),
+        ({"attack": (0,)}, "attack"),
+        ({"learn_inputs": False}, "learn at least one"),
+        ({"inner_rate": 0.0}, "inner_rate"),
+        ({"networks": "nowhere"}, "finished pool"),
+        ({"augmentation": "flop"}, "flop"),
+    ],
+)
+def test_mistakes(batch, options, message):
+    with pytest.raises(UserError, match=message):
+        started(batch, ipc=3 if "steps" in options else 2, **options)
+
+
+# The window's method.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"placement": "end", "inner": "momentum", "outer": "sgd"},
+        {"bases": 3},
+        {"rows_per_class": 1, "classes_at_once": 2, "learn_labels": True, "augmentation": "dsa:flip_crop"},
+    ],
+)
+def test_windows_learn(batch, options):
+    defaults = {"window": 4, "horizon": 8, "inner_rate": 0.01, "batch_size": 48, "learning_rate": 0.05}
+    method = RaTBPTT(MODEL, **(defaults | options))
+    start = toy.synthetic(2)._replace(labels=jnp.eye(3).repeat(2, 0))
+    state = method.init(jax.random.key(0), start, batch)
+    step = jax.jit(method.step)
+    first = set()
+    losses = []
+    for t in range(25):
+        state, metrics = step(jax.random.key(t), state, batch)
+        losses.append(float(metrics["loss"]))
+        first.add(int(metrics["first"]))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert first == {4} if options.get("placement") == "end" else len(first) > 2 and max(first) <= 4
+    assert jnp.all(method.synthetic(state).labels >= 0) and method.synthetic(state).inputs.shape == (6, 8, 8, 1)
+
+
+def test_a_minibatch_has_as_many_rows_of_each_class(batch):
+    method = RaTBPTT(MODEL, rows_per_class=2)
+    rows = np.asarray(method._minibatch(jax.random.key(0), 5, 3))
+    assert len(set(rows)) == 6 and list(np.bincount(rows // 5)) == [2, 2, 2]
+    some = np.asarray(dataclasses.replace(method, classes_at_once=2)._minibatch(jax.random.key(0), 5, 3))
+    assert sorted(np.bincount(some // 5, minlength=3)) == [0, 2, 2]
+
+
+# The protocol.
+
+
+def test_the_protocol_applies_the_learned_schedule():
+    dataset, model = toy.dataset(), toy.model()
+    synthetic = toy.synthetic(2)._replace(learning_rates=jnp.full((3, 2), 0.05))
+    result = protocol.evaluate(
+        jax.random.key(0), synthetic, dataset, model, protocol.Bptt(networks="fixed", networks_seed=4)
+    )
+    variables = model.init(jax.random.split(jax.random.key(4), 1)[0])
+    trained = schedule.learn(jax.random.key(9), model, variables, synthetic)
+    logits = model.apply(trained, jnp.asarray(dataset.test.inputs), False, None)[0].logits
+    assert result.n == 1
+    np.testing.assert_allclose(result.accuracy, np.mean(np.argmax(logits, 1) == dataset.test.labels), rtol=1e-6)
+    before = model.apply(variables, jnp.asarray(dataset.test.inputs), False, None)[0].logits
+    expected = np.mean(np.argmax(before, 1) == dataset.test.labels)
+    np.testing.assert_allclose(result.details["accuracy_before"], expected, rtol=1e-6)
+
+
+def test_a_set_without_rates_gets_the_best_one_on_training_data():
+    dataset = toy.dataset()
+    rows = np.concatenate([np.flatnonzero(dataset.train.labels == k)[:4] for k in range(3)])
+    real = Synthetic(dataset.train.inputs[rows], np.eye(3).repeat(4, 0) - 1 / 3)
+    options = protocol.Bptt(num_networks=3, steps=2, epochs=20, attack=(0, 1))
+    result = protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), options)
+    assert result.accuracy > 0.7 > result.details["accuracy_before"]
+    assert result.details["attack_success"] < 0.3
+
+
+@pytest.mark.parametrize("options", [{"attack": (1,)}, {"flip": True}, {"epochs": 0}])
+def test_protocol_mistakes(options):
+    with pytest.raises(UserError, match="eval."):
+        protocol.Bptt(**options)
+
+
+# Pools.
+
+POOL = (
+    "--config=quickstart",
+    "--config.method.name=bptt",
+    "--config.eval.protocol=bptt",
+    "--config.model.width=8",
+    "--config.pretrain.num_networks=4",
+    "--config.pretrain.group=2",
+    "--config.pretrain.num_steps=60",
+    "--config.pretrain.batch_size=64",
+    "--config.pretrain.learning_rate=0.01",
+)
+
+
+def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
+    ended = commands.call("rcig.pretrain.__main__", *POOL, f"--workdir={tmp_path}/pool")
+    assert ended.status == 0, ended.err
+    accuracies = json.loads((tmp_path / "pool" / "pool.json").read_text())["accuracies"]
+    assert len(accuracies) == 4 and min(accuracies) > 0.5
+
+    real, calls = pretrain._train.train_networks, []
+
+    def dying(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(pretrain._train, "train_networks", dying)
+    assert commands.call("rcig.pretrain.__main__", *POOL, f"--workdir={tmp_path}/again").status == 130
+    assert commands.call("rcig.pretrain.__main__", *POOL, f"--workdir={tmp_path}/again").status == 0
+    assert len(calls) == 3  # one group, the one that died, and the other group alone
+    again = json.loads((tmp_path / "again" / "pool.json").read_text())["accuracies"]
+    assert again == accuracies
+
+    adapt = ("--config=quickstart", "--config.model.width=8", "--config.ipc=2", "--config.preprocessing=standard")
+    adapt += ("--config.method.name=bptt", "--config.method.steps=2", "--config.method.batch_size=64")
+    adapt += (f"--config.method.networks={tmp_path}/pool", "--config.method.num_networks=2", "--config.num_steps=4")
+    adapt += ("--config.eval.protocol=bptt", f"--config.eval.networks={tmp_path}/again")
+    ended = commands.call("distill_dataset", *adapt, f"--workdir={tmp_path}/run")
+    assert ended.status == 0, ended.err
+    ended = commands.call("eval", f"--distilled={tmp_path}/run")
+    assert ended.status == 0, ended.err
+    result = json.loads(ended.out.splitlines()[-1])
+    assert result["protocol"] == "bptt" and result["n"] == 4
+    assert result["accuracy_before"] == pytest.approx(np.mean(accuracies), abs=1e-6)
+    assert (tmp_path / "run" / "images" / "rates.png").is_file()
+
+    ended = commands.call("distill_dataset", *adapt, "--config.model.width=4", f"--workdir={tmp_path}/other")
+    assert ended.status == 2 and "another" in ended.err or "shape" in ended.err
+
+
+def test_an_unfinished_pool_is_refused(tmp_path):
+    with pytest.raises(UserError, match="finished pool"):
+        pretrain.load(tmp_path, MODEL)
