@@ -12,6 +12,7 @@ examples:
   python eval.py --distilled=checkpoints/rcig_mnist_ipc1 --config.eval.num_networks=20
   python eval.py --distilled=runs/quickstart --config.eval.model.name=dc_convnet --full_data_steps=3000
   python eval.py --distilled=runs/quickstart --config.eval.preset=dc
+  python eval.py --distilled=runs/quickstart --protocol=nearest --baselines=real,average,kmeans,noise
   python eval.py --distilled=cifar10_1/checkpoint_15000 --format=rcig --config.dataset=cifar10 --config.eval.flip=True
 
 The distilled set brings its own config; --config.FIELD=VALUE changes it. The table is for people; the last line of
@@ -29,6 +30,9 @@ def main() -> None:
     parser.add_argument("--format", default="", help="of a set made elsewhere: rcig, frepo, npz, safetensors")
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     parser.add_argument("--full_data_steps", type=int, default=0, help="also train on the whole training set, so long")
+    parser.add_argument(
+        "--baselines", default="real", help="starting sets to compare with, of real, average, kmeans, noise, normal"
+    )
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()
 
@@ -45,7 +49,8 @@ def main() -> None:
     command.set_up_jax(config.precision, config.x64)
     dataset = experiment.load_dataset(config)
     distilled = distilled or formats.read(flags.distilled, flags.format, dataset.num_classes)
-    result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps)
+    baselines = [name for name in flags.baselines.split(",") if name]
+    result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps, baselines)
     print(report.table(result))
     report.save(result, flags.distilled)
     print(json.dumps(result))

@@ -6,7 +6,18 @@ setup(
     description="Dataset distillation in JAX: RCIG and its field in one library",
     python_requires=">=3.11",
     # named one by one: `kernels` and `configs` are also names of published packages
-    packages=["rcig", "rcig.data", "rcig.evaluation", "rcig.models", "kernels", "methods", "configs"],
+    packages=[
+        "rcig",
+        "rcig.augment",
+        "rcig.data",
+        "rcig.evaluation",
+        "rcig.models",
+        "rcig.pretrain",
+        "kernels",
+        "methods",
+        "configs",
+        "configs._families",
+    ],
     py_modules=["distill_dataset", "eval"],
     install_requires=[
         "jax>=0.10",

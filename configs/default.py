@@ -13,12 +13,26 @@ def get_config() -> ConfigDict:
     config.dataset = "digits"  # see `python -m rcig.data list`
     config.data_dir = ""  # where prepared data sets are; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     config.data = ConfigDict()  # empty or 0: the data set's own default
-    config.data.path = ""  # npz, folder: where your own data is
+    config.data.path = ""  # npz, folder, tsv: where your own data is
+    config.data.test_path = ""  # tsv: where its test split is
     config.data.resolution = 0  # folder and some others: images are cropped and resized to this side
-    config.data.test_fraction = 0.0  # npz, folder without a test split: the share held out, stratified
+    config.data.test_fraction = 0.0  # npz, folder, tsv without a test split: the share held out, stratified
+    config.data.vocabulary = 0  # texts: number of words, the most frequent ones; the others are <unk>
+    config.data.length = 0  # texts: words a sentence; longer ones are cut, shorter ones padded
+    config.data.embeddings = ""  # texts: a GloVe text file; empty: word vectors are trained on the train split
+    config.data.embedding_dim = 0  # texts: numbers a word
     config.preprocessing = "default"  # none, standard, zca, dc_standard; default: what RCIG uses for the data set
     config.ipc = 1  # synthetic examples per class
-    config.initialization = "real"  # where the synthetic set starts: real, noise
+    config.initialization = "real"  # where the synthetic set starts: real, noise, normal, average, kmeans
+    config.init_labels = ()  # the classes its rows start from, ipc rows each, e.g. (3, 7); empty: every class
+    config.labels = ConfigDict()  # where its labels start: centred, one_hot, smoothed, orthogonal, normal, uniform,
+    config.labels.name = "centred"  # bin, zeros, ones, file, CNDB, AIDB; see rcig/label_starts.py
+    config.labels.file = ""  # file: M rows of K numbers; CNDB: word vectors (GloVe)
+    config.labels.scale = 1.0
+    config.labels.add = 0.0  # may be negative
+    config.labels.add_first = True  # labels become (y + add) * scale, else y * scale + add
+    config.labels.distance = "MSE"  # AIDB: MSE, NRMSE, SSIM
+    config.labels.invert = False  # CNDB, AIDB: 1 - distance
     config.seed = 0  # of everything random
 
     config.num_steps = 1000  # outer steps
@@ -29,6 +43,14 @@ def get_config() -> ConfigDict:
     config.max_resident_bytes = 0  # keep the training set on the device up to this size; 0: a quarter of its memory
     config.precision = "default"  # of matrix products and convolutions: default, tensorfloat32, float32, bfloat16
     config.x64 = False  # 64-bit mode, for method.solve_dtype="float64"
+
+    config.pretrain = ConfigDict()  # of python -m rcig.pretrain, which trains pools of networks on the data set
+    config.pretrain.num_networks = 20
+    config.pretrain.group = 5  # so many are trained together, then saved
+    config.pretrain.num_steps = 2360
+    config.pretrain.batch_size = 1024
+    config.pretrain.learning_rate = 2e-4
+    config.pretrain.halve_every = 1180  # steps
 
     config.method = ConfigDict({"name": "rcig"})
     config.model = ConfigDict({"name": "convnet"})

@@ -5,7 +5,7 @@ python eval.py --distilled=runs/quickstart
 Ours: 93.3 ± 1.1 % (n = 10 networks; random real 63.0 ± 3.2 %), checkpoints/rcig_digits_ipc1.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_cifar10_ipc1.py --workdir=runs/c
 Paper: 53.9 ± 1.0 (seen) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

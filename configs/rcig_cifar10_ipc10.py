@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_cifar10_ipc10.py --workdir=runs/
 Paper: 69.1 ± 0.4 (seen) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_cifar10_ipc1_cpu.py --workdir=ru
 python eval.py --distilled=runs/cifar10 --config.eval.model.width=128
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_cifar10_ipc50.py --workdir=runs/
 Paper: 73.5 ± 0.3 (seen) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

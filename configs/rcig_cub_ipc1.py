@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_cub_ipc1.py --workdir=runs/cub_i
 Paper: 12.1 ± 0.2 (recalled, low confidence) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

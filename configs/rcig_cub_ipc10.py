@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_cub_ipc10.py --workdir=runs/cub_
 Paper: 15.7 ± 0.3 (recalled, low confidence) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

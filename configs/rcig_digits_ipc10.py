@@ -5,7 +5,7 @@ python eval.py --distilled=runs/digits_ipc10
 Ours: 98.8 ± 0.2 % (n = 10 networks; random real 94.5 ± 0.4 %), checkpoints/rcig_digits_ipc10; two minutes on 2 cores.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_fashion_mnist_ipc1.py --workdir=
 Paper: 79.8 ± 1.1 (recalled) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_fashion_mnist_ipc10.py --workdir
 Paper: 88.5 ± 0.2 (recalled) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

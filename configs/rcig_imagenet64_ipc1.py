@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_imagenet64_ipc1.py --workdir=run
 Paper: 15.6 ± 0.2 (recalled) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_imagenet64_ipc2.py --workdir=run
 Paper: 16.6 ± 0.1 (recalled) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

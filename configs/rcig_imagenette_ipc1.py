@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_imagenette_ipc1.py --workdir=run
 Paper: 53.0 ± 0.9 (recalled, low confidence) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

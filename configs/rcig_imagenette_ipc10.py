@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_imagenette_ipc10.py --workdir=ru
 Paper: 65.0 ± 0.7 (recalled, low confidence) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_imagewoof_ipc1.py --workdir=runs
 Paper: 33.9 ± 0.6 (recalled, low confidence) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_mnist_ipc1.py --workdir=runs/mni
 Paper: 94.7 ± 0.5 (recalled) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -6,10 +6,11 @@ Ours after 1525 of the 2500 steps: 90.0 ± 0.5 % (n = 5, width 64; random real 4
 checkpoints/rcig_mnist_ipc1.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():
-    config = rcig.narrow(rcig.grey("mnist", 1, 2500), width=64)
+    config = rcig.narrow(rcig.grey("mnist", 1, 3000), width=64)
     config.method.update(batch_size=128)  # half the examples, twice the width: better at equal time
+    config.method.decay_steps = config.num_steps
     return config

@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_mnist_ipc50.py --workdir=runs/mn
 Paper: 99.2 ± 0.0 (recalled) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

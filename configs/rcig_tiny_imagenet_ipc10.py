@@ -4,7 +4,7 @@ python distill_dataset.py --config=configs/rcig_tiny_imagenet_ipc10.py --workdir
 Paper: 29.4 ± 0.2 (seen) %, ConvNet. Ours: not run yet.
 """
 
-from configs import rcig
+from configs._families import rcig
 
 
 def get_config():

@@ -22,6 +22,7 @@ import optax
 
 from kernels import linearize, ridge
 from rcig import implicit, linear_solve, losses
+from rcig.augment import mirrored
 from rcig.chunks import map_rows
 from rcig.inner import descend
 from rcig.linear_solve import Solution
@@ -54,9 +55,7 @@ class Sampling(NamedTuple):
 
 def support(psi: Psi, flip: bool) -> tuple[jax.Array, jax.Array]:
     """Return the rows that are fed, (n, ...) and (n, K): with ``flip``, mirrored copies behind the originals."""
-    if not flip:
-        return psi.inputs, psi.labels
-    return jnp.concatenate([psi.inputs, jnp.flip(psi.inputs, 2)]), jnp.concatenate([psi.labels, psi.labels])
+    return mirrored(psi.inputs, psi.labels) if flip else (psi.inputs, psi.labels)
 
 
 @dataclass(frozen=True)

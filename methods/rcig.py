@@ -54,6 +54,7 @@ class RCIG:
     batch_size: int = 1024  # real examples a step
     learning_rate: float = 0.0027  # of images and labels; paper: 0.003, with the optax of its time
     temperature_learning_rate: float = 0.027  # paper: 0.03
+    decay_steps: int = 0  # the rates fall to 0 by a half cosine in so many steps; 0: constant, as in the paper
     average_decay: float = 0.99
     clip: bool = True  # each implicit leaf to the norm of its direct leaf
     problem: str = "convexified"  # or an ablation: nonlinear, naive
@@ -182,9 +183,12 @@ class RCIG:
         return grads if self.learn_labels else grads._replace(labels=jnp.zeros_like(grads.labels))
 
     def _optimizer(self) -> optax.GradientTransformation:
-        belief = partial(optax.adabelief, eps=1e-16, eps_root=1e-16)
-        rates = {"set": belief(self.learning_rate), "temperature": belief(self.temperature_learning_rate)}
-        return optax.partition(rates, Psi("set", "set", "temperature"))
+        def belief(rate):
+            rate = optax.cosine_decay_schedule(rate, self.decay_steps) if self.decay_steps else rate
+            return optax.adabelief(rate, eps=1e-16, eps_root=1e-16)
+
+        rules = {"set": belief(self.learning_rate), "temperature": belief(self.temperature_learning_rate)}
+        return optax.partition(rules, Psi("set", "set", "temperature"))
 
     def _pool_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.pool_learning_rate)

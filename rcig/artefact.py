@@ -1,7 +1,7 @@
 """The distilled set on disk: arrays any machine can read, and a card that says what they are.
 
 Layout of the folder: an orbax checkpoint of numpy arrays ``inputs`` (M, ...), ``labels`` (M, K) and, where learned,
-``learning_rates`` (T,), all float32, rows class-major; beside it ``card.json``, whose fields ``rcig/card.py`` lists.
+``learning_rates`` (E, D), all float32, rows class-major; beside it ``card.json``, whose fields ``rcig/card.py`` lists.
 
 Files come from strangers: nothing is unpickled, and shapes, sizes and digests are checked before they are believed.
 """

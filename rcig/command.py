@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from rcig.errors import UserError, unknown
 
-_ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
+ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
 _PRECISIONS = ("default", "bfloat16", "tensorfloat32", "float32")
 
 
@@ -31,7 +31,7 @@ def tune_allocator() -> None:
     on_accelerator = Path("/dev/nvidia0").exists() or Path("/dev/accel0").exists()
     if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ or on_accelerator:
         return
-    os.environ["GLIBC_TUNABLES"] = _ALLOCATOR
+    os.environ["GLIBC_TUNABLES"] = ALLOCATOR
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

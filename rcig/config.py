@@ -28,6 +28,7 @@ _CHOICES = {
     "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
     "eval.model.name": (),
 }
+_SIGNED = ("labels.add",)  # numbers that may be negative
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
 
 Said = dict[str, Any]  # full name of a field -> value, or the text of one
@@ -132,7 +133,7 @@ def _defaults(plugin: ModuleType) -> dict[str, Any]:
 def _assign_all(config: ConfigDict, said: Said) -> None:
     for key, value in said.items():
         section, field = _find_field(config, key)
-        section[field] = _converted(f"config.{key}", section[field], value)
+        section[field] = _converted(key, section[field], value)
 
 
 def _find_field(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
@@ -151,12 +152,14 @@ def _find_field(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
     return section, field
 
 
-def _converted(name: str, old: Any, value: Any) -> Any:
+def _converted(key: str, old: Any, value: Any) -> Any:
     """Return a value, or what its text says, as the type of the field's default; numbers finite and not negative."""
-    kind: Any = type(old)
+    name, kind = f"config.{key}", type(old)
     try:
         if kind is bool and isinstance(value, str):
             converted = {"true": True, "false": False}[value.lower()]
+        elif kind is tuple:  # (3, 7) of a config file, [3, 7] of a JSON file, the text "3,7"
+            converted = tuple(json.loads(f"[{value.strip('()[], ')}]") if isinstance(value, str) else value)
         elif isinstance(value, str) or kind is float and type(value) is int:
             converted = kind(value)
         else:
@@ -165,7 +168,8 @@ def _converted(name: str, old: Any, value: Any) -> Any:
             raise TypeError
     except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}; its default is {old!r}") from None
-    if kind in (int, float) and not 0 <= converted < (2**63 if kind is int else math.inf):
+    size = abs(converted) if key in _SIGNED else converted
+    if kind in (int, float) and not 0 <= size < (2**63 if kind is int else math.inf):
         raise UserError(f"{name} must be a finite number, not negative, not {value}; its default is {old!r}")
     return converted
 

@@ -2,21 +2,26 @@
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from rcig import artefact, data, loop, metrics, render, sharding
+from rcig import artefact, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
 from rcig.errors import UserError
+from rcig.evaluation.standard import check_fits
 from rcig.files import disk_errors
 from rcig.initialize import everything, initialize
 from rcig.lookup import find
+from rcig.render_schedule import write_schedule
+from rcig.sentences import write_sentences
 from rcig.types import Dataset, Model, Synthetic
 
 
@@ -44,28 +49,41 @@ def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
     return judge
 
 
+def make_start(config: ConfigDict, dataset: Dataset) -> Synthetic:
+    """Make the set that a distillation starts from, with the labels that the config wants."""
+    key = jax.random.key(config.seed)
+    key_labels = jax.random.fold_in(key, 3)  # streams 0 to 2 are the loop's
+    start = initialize(config.initialization, key, dataset, config.ipc, config.init_labels)
+    options = label_starts.LabelStart(**config.labels.to_dict())
+    return start._replace(labels=label_starts.start(options, key_labels, dataset, config.ipc, config.init_labels))
+
+
 def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
     """Distil as the config says; leave everything in ``workdir``; go on from what is there.
 
     A finished run costs no more than reading its result. Raises UserError for what the user can mend, SystemExit 130
     or 143 when stopped by a signal.
     """
-    with _claimed(config, workdir):
+    with claimed(config, workdir):
         finished = _finished(config, workdir)
         if finished is not None:
             return finished
         dataset = load_dataset(config)
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = find("methods", config.method.name).make(model, **configs.options(config.method))
-        start = initialize(config.initialization, jax.random.key(config.seed), dataset, config.ipc)
+        start = make_start(config, dataset)
 
         def evaluate(step: int, synthetic: Synthetic) -> dict[str, float]:
             result = judge(jax.random.key(step), synthetic)
             return {"test_accuracy": result.accuracy, "test_std": result.std}
 
         def publish(step: int, synthetic: Synthetic) -> None:
-            shown = (synthetic, dataset.decode, dataset.class_names, config.ipc, step, metrics.read(workdir))
-            render.write_images(workdir, *shown)
+            names = [dataset.class_names[k] for k in config.init_labels] or dataset.class_names
+            render.write_images(workdir, synthetic, dataset.decode, names, config.ipc, step, metrics.read(workdir))
+            decoded = dataset.decode(np.asarray(synthetic.inputs, np.float32))
+            if dataset.preprocessing["kind"] == "embedding":
+                write_sentences(workdir, synthetic, decoded, dataset.class_names, step)
+            write_schedule(workdir, synthetic, decoded, dataset.class_names, step)
             artefact.save(workdir / "distilled", synthetic, _card(config, dataset, step))
 
         schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
@@ -79,23 +97,27 @@ def evaluate(
     config: ConfigDict | None = None,
     dataset: Dataset | None = None,
     full_data_steps: int = 0,
+    baselines: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a distilled set with fresh networks, beside random real examples under the same protocol.
 
     Args: config, default the one on the set's card; dataset, default the config's; full_data_steps, if any, also train
-    the same networks on the whole training set for so many steps; options, fields of ``config.eval`` to change.
+    the same networks on the whole training set for so many steps; baselines, other starting sets of the same size to
+    measure too, such as "kmeans"; options, fields of ``config.eval`` to change.
     Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
     """
     config = config or configs.from_dict(distilled.card["config"])
     config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
     began = time.monotonic()
     dataset = dataset or load_dataset(config)
-    _check_fits(distilled, dataset, config.dataset)
+    _check_space(distilled, dataset, config.dataset)
     judge = make_judge(config, dataset)
     key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
+    labelled = partial(label_starts.relabelled, label_starts.LabelStart(**config.labels.to_dict()))
+    size = (dataset, distilled.card["ipc"], distilled.classes)
+    starts = {name: labelled(initialize(name, key_draw, *size)) for name in dict.fromkeys(["real", *baselines])}
     result = judge(key, distilled.synthetic)
-    random = judge(key_random, initialize("real", key_draw, dataset, distilled.card["ipc"]))
     report = {
         "protocol": config.eval.protocol,
         "preset": config.eval.preset,
@@ -104,30 +126,28 @@ def evaluate(
         "ipc": distilled.card["ipc"],
         "num_examples": len(distilled.inputs),
         **_accuracies(result),
-        "baseline_random": random.accuracy,
-        "baseline_random_std": random.std,
     }
+    for name, start in starts.items():
+        baseline, field = judge(key_random, start), f"baseline_{'random' if name == 'real' else name}"
+        report |= {field: baseline.accuracy, f"{field}_std": baseline.std}
     if full_data_steps:
-        full = judge(key_full, everything(dataset), num_steps=full_data_steps, flip=False)
+        trained = {"num_steps": full_data_steps, "flip": False}
+        changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
+        full = judge(key_full, labelled(everything(dataset)), **changes)
         report |= {"full_data": full.accuracy, "full_data_std": full.std}
     return report | {"seconds": round(time.monotonic() - began, 1)}
 
 
 def _accuracies(result: Any) -> dict[str, Any]:
     report = {"accuracy": result.accuracy, "std": result.std, "n": result.n, "augmentation": result.augmentation}
+    report |= result.details
     if result.augmented:
         report |= {"accuracy_augmented": result.augmented.accuracy, "std_augmented": result.augmented.std}
     return report
 
 
-def _check_fits(distilled: artefact.Distilled, dataset: Dataset, name: str) -> None:
-    have = (distilled.inputs.shape[1:], distilled.labels.shape[1])
-    want = (dataset.example_shape, dataset.num_classes)
-    if have != want:
-        raise UserError(
-            f"the distilled set has examples {have[0]} of {have[1]} classes, data set {name} {want[0]} of {want[1]}; "
-            "set --config.dataset to the one it was distilled from"
-        )
+def _check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> None:
+    check_fits(distilled.synthetic, dataset)
     space = distilled.card["pixel_space"]
     if space not in ("unknown", dataset.preprocessing["kind"]):
         raise UserError(
@@ -148,6 +168,7 @@ def _card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
         pixel_space=dataset.preprocessing["kind"],
         seed=config.seed,
         step=step,
+        init_labels=config.init_labels,
     )
 
 
@@ -167,7 +188,7 @@ def _describe(section: ConfigDict) -> str:
 
 
 @contextmanager
-def _claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
+def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
     """Hold the workdir: it must be writable, of this config, and no other process may be at work in it."""
     with disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)

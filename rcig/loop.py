@@ -20,6 +20,7 @@ import numpy as np
 from rcig import sharding
 from rcig.checkpoint import Checkpoints
 from rcig.data import streaming
+from rcig.data.text import as_leaves
 from rcig.errors import UserError
 from rcig.metrics import MetricsWriter, Progress
 from rcig.sharding import Layout
@@ -152,11 +153,11 @@ class _Resident(_Feeder):
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        self._data = self.layout.replicate(Batch(np.asarray(self.train.inputs), np.asarray(self.train.labels)))
+        self._data = self.layout.replicate(Batch(as_leaves(self.train.inputs), np.asarray(self.train.labels)))
 
         def body(data, state, step):
             rows = self._rows_at(step, data.labels)
-            return self._step(state, step, jax.tree.map(lambda a: a[rows], data))
+            return self._step(state, step, Batch(data.inputs[rows], data.labels[rows]))
 
         def steps(state, steps, data):
             return jax.lax.scan(partial(body, data), state, steps)
@@ -186,10 +187,8 @@ class _Streamed(_Feeder):
 
 
 def _feeder(method: Method, dataset: Dataset, schedule: Schedule, layout: Layout) -> _Feeder:
-    inputs = dataset.train.inputs
-    size = int(np.prod(inputs.shape)) * np.dtype(inputs.dtype).itemsize
     budget = schedule.max_resident_bytes or sharding.device_memory() // 4
-    kind = _Resident if size <= budget else _Streamed
+    kind = _Resident if dataset.train.inputs.nbytes <= budget else _Streamed
     return kind(method, dataset.train, schedule, layout)
 
 
@@ -203,7 +202,7 @@ def _check_finite(trace: dict[str, np.ndarray], start: int, checkpoints: Checkpo
     where = "no state is saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
     raise UserError(
         f"{', '.join(names)} became NaN or infinite at step {step}; {where}; "
-        "lower method.learning_rate or raise method.ridge"
+        "lower method.learning_rate"
     )
 
 

@@ -27,7 +27,8 @@ _DPI = 100
 def grid(pixels: np.ndarray, class_names: Sequence[str], ipc: int, title: str = "") -> Figure:
     """Draw a class-major set, a row per class, folded into blocks side by side where that fits a page better.
 
-    Args: pixels (M, H, W, C) in [0, 1], see ``contrast`` for what lies outside; ipc, M = len(class_names) * ipc.
+    Args: pixels (M, H, W, C) in [0, 1], see ``contrast`` for what lies outside; class_names, of the classes that rows
+    start from; ipc, M = len(class_names) * ipc.
     Whole pixels are repeated, never interpolated. What is left out or rescaled is said in the title.
     """
     shown, note = contrast(np.asarray(pixels, np.float32))

@@ -11,6 +11,14 @@ from typing import Any
 from rcig import artefact
 from rcig.files import disk_errors, write
 
+BASELINES = {
+    "random": "random real examples",
+    "average": "class averages",
+    "kmeans": "k-means centres",
+    "noise": "noise",
+    "normal": "normal noise",
+}
+
 
 def table(result: Mapping[str, Any]) -> str:
     """Return the result as aligned lines; accuracies in percent, mean ± population standard deviation."""
@@ -18,12 +26,13 @@ def table(result: Mapping[str, Any]) -> str:
     rows = [("distilled", result["accuracy"], result["std"])]
     if "accuracy_augmented" in result:
         rows.append(("distilled, with augmentation", result["accuracy_augmented"], result["std_augmented"]))
-    rows.append(("random real examples", result["baseline_random"], result["baseline_random_std"]))
+    shown = {key: label for name, label in BASELINES.items() if (key := f"baseline_{name}") in result}
+    rows += [(label, result[key], result[f"{key}_std"]) for key, label in shown.items()]
     if "full_data" in result:
         rows.append(("whole training set", result["full_data"], result["full_data_std"]))
     width = max(len(name) for name, *_ in rows)
     lines = [f"  {name:<{width}}  {100 * mean:5.1f} % ± {100 * std:.1f}" for name, mean, std in rows]
-    return "\n".join([title, f"protocol {result['protocol']}, {result['n']} networks, test split:", *lines])
+    return "\n".join([title, f"protocol {result['protocol']}, n = {result['n']}, test split:", *lines])
 
 
 def save(result: Mapping[str, Any], distilled: Path) -> None:

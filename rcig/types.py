@@ -29,7 +29,7 @@ class Synthetic(NamedTuple):
 
     inputs: Array  # (M, ...) float32, in model-input space
     labels: Array  # (M, K) float32, raw targets (for RCIG learned regression targets, not a distribution)
-    learning_rates: Array | None = None  # (T,) float32, where a method learns its training schedule
+    learning_rates: Array | None = None  # (E, D) float32, where learned: E passes over D parts, see rcig/schedule.py
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ K, IPC = 3, 2
 def make_synthetic(seed: int = 0, learning_rates: bool = True) -> Synthetic:
     rng = np.random.default_rng(seed)
     inputs, labels = rng.normal(size=(K * IPC, 5, 4, 1)), rng.normal(size=(K * IPC, K))
-    return Synthetic(jnp.asarray(inputs), jnp.asarray(labels), jnp.full(7, 0.1) if learning_rates else None)
+    return Synthetic(jnp.asarray(inputs), jnp.asarray(labels), jnp.full((7, 2), 0.1) if learning_rates else None)
 
 
 def make_card(**changes) -> dict:

@@ -68,7 +68,8 @@ def result_of(ended) -> dict:
 def test_the_workdir_holds_what_the_contract_says(finished):
     workdir, _ = finished
     config = json.loads((workdir / "config.json").read_text())
-    assert config == configs.load("quickstart", [flag for flag in RCIG[1:]] + ["--config.num_steps=20"]).to_dict()
+    run = configs.load("quickstart", [flag for flag in RCIG[1:]] + ["--config.num_steps=20"]).to_dict()
+    assert config == json.loads(json.dumps(run))  # tuples are lists there
     assert config["model"]["width"] == config["eval"]["model"]["width"] == 8
 
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

@@ -1,11 +1,13 @@
-"""The convolution against lax's own, in float64, at every order of differentiation."""
+"""The convolutions against lax's own, in float64, at every order of differentiation."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from rcig.models._banded import banded_conv2d
 from rcig.models._conv2d import _DIMENSIONS, conv2d
+from rcig.models.alexnet import strided_conv2d
 
 PADDINGS = ["SAME", "VALID", ((3, 3), (3, 3)), ((0, 2), (1, 0))]
 
@@ -34,12 +36,24 @@ def orders(conv, padding):
 
 @pytest.mark.parametrize("order", ["value", "gradient", "hvp", "second", "third"])
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_equals_lax_at_every_order(padding, order):
+@pytest.mark.parametrize("conv", [conv2d, banded_conv2d])
+def test_equals_lax_at_every_order(conv, padding, order):
     args, _ = operands()
-    got = jax.jit(orders(conv2d, padding)[order])(*args)
+    got = jax.jit(orders(conv, padding)[order])(*args)
     want = jax.jit(orders(reference, padding)[order])(*args)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(b))
+
+
+@pytest.mark.parametrize("side", [17, 18, 20, 24])
+def test_strided_equals_lax(side):
+    padding = ((2, 2), (2, 2))
+    (x, k), _ = operands(2, (side, 21), (11, 10))
+    loss = lambda conv: lambda x, k: jnp.sum(jnp.sin(conv(x, k, padding)))
+    lax_conv = lambda x, k, padding: lax.conv_general_dilated(x, k, (4, 4), padding, dimension_numbers=_DIMENSIONS)
+    assert strided_conv2d(x, k, padding).shape == lax_conv(x, k, padding).shape
+    for a, b in zip(*(jax.grad(loss(conv), (0, 1))(x, k) for conv in (strided_conv2d, lax_conv)), strict=True):
+        assert jnp.max(jnp.abs(a - b)) < 1e-11
 
 
 @pytest.mark.parametrize("batch", [8, 16, 21])  # one chunk, whole chunks, a remainder

@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from rcig import lookup
+from rcig.augment import mirrored
 from rcig.errors import UserError
 from rcig.evaluation import _train as train
 from rcig.evaluation._train import Recipe, test_accuracy, train_networks
@@ -18,7 +19,6 @@ from rcig.evaluation.standard import (
     Result,
     Standard,
     evaluate,
-    mirrored,
 )
 from rcig.initialize import everything, real
 from rcig.types import Batch, Dataset, Model, Outputs, Synthetic
@@ -269,7 +269,7 @@ def test_hard_labels_under_dc(dataset):
 
 def test_flip_appends_mirror_images(dataset):
     synthetic = real(jax.random.key(0), dataset, 2)
-    doubled = mirrored(synthetic)
+    doubled = Synthetic(*mirrored(synthetic.inputs, synthetic.labels))
     np.testing.assert_array_equal(doubled.inputs[:6], synthetic.inputs)
     np.testing.assert_array_equal(doubled.inputs[6:], np.asarray(synthetic.inputs)[:, :, ::-1])
     np.testing.assert_array_equal(doubled.labels, np.concatenate([synthetic.labels] * 2))
@@ -316,8 +316,8 @@ def test_options_are_checked_at_once(options, message):
 @pytest.mark.parametrize(
     "inputs, labels, message",
     [
-        (np.zeros((3, 5, 5, 1)), np.zeros((3, 3)), r"shape \(5, 5, 1\), toy's \(4, 4, 1\)"),
-        (np.zeros((3, *SHAPE)), np.zeros((3, 4)), r"labels have shape \(3, 4\)"),
+        (np.zeros((3, 5, 5, 1)), np.zeros((3, 3)), r"examples \(5, 5, 1\) .* wants \(4, 4, 1\)"),
+        (np.zeros((3, *SHAPE)), np.zeros((3, 4)), r"labels \(3, 4\)"),
         (np.full((3, *SHAPE), np.nan), np.zeros((3, 3)), "NaN"),
     ],
 )

@@ -13,10 +13,17 @@ from rcig.types import Batch, Synthetic
 
 # options that make a method small and fast on the toy data; a method may have several
 SMALL = {
+    "distribution_matching": [
+        {"batch_size": 16, "augmentation": "dsa:color_crop_cutout_scale_rotate", "learning_rate": 0.3},
+    ],
+    "gradient_matching": [
+        {"batch_size": 16, "match_steps": 3, "network_epochs": 2, "learning_rate": 0.3},
+        {"batch_size": 16, "augmentation": "dsa:flip_rotate", "distance": "cos"},
+    ],
     "rcig": [
         {"batch_size": 48, "pool_size": 2, "pool_max_steps": 2, "pool_max_age": 3, "learning_rate": 0.02},
         {"batch_size": 48, "pool_size": 2, "pool_max_steps": 2, "solver": "adam", "solver_steps": 4, "flip": True},
-    ]
+    ],
 }
 CASES = [(name, number) for name in lookup.names("methods") for number in range(len(SMALL.get(name, [{}])))]
 
@@ -106,7 +113,7 @@ def test_the_synthetic_set_has_the_starts_shape_and_is_the_start_at_step_zero(ca
     assert moved.inputs.shape == start.inputs.shape and np.max(np.abs(moved.inputs - start.inputs)) > 1e-4
 
 
-@pytest.mark.parametrize("case", CASES[:1], ids=str)
+@pytest.mark.parametrize("case", [("gradient_matching", 0), ("rcig", 0)], ids=str)
 def test_the_loss_falls(case):
     _, metrics = run(*case, "jit", 1, 12)
     losses = np.concatenate([trace["loss"] for trace in metrics])

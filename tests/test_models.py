@@ -1,5 +1,8 @@
 """Every network in ``rcig/models/`` keeps the contract of `rcig.types.Model`; parameter counts are the references'."""
 
+import functools
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,40 @@ import pytest
 from rcig import lookup
 from rcig.errors import UserError
 
-NAMES = lookup.names("rcig.models")
+SMALL = {  # a small input of each network, and options that make it small
+    "alexcifarnet": ((8, 8, 3), {}),
+    "convnet": ((8, 8, 3), {"width": 4, "depth": 2}),
+    "dc_convnet": ((8, 8, 3), {"width": 4, "depth": 2}),
+    "lenet": ((28, 28, 1), {}),
+    "text_conv_lstm": ((5, 13), {"width": 3}),
+    "text_convnet": ((7, 6), {"width": 3}),
+    "text_lstm": ((5, 4), {"width": 3}),
+    "text_rnn": ((5, 4), {"width": 3}),
+    "text_transformer": ((5, 8), {"depth": 1}),
+}
+KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
+LARGE = ["alexnet"]  # too large to run here: their shapes only
+NORMS = ["none", "batch", "instance", "layer", "group"]
+
+
+def options_of(name):
+    return inspect.signature(lookup.find("rcig.models", name).make).parameters
+
+
+CASES = [
+    (name, {"norm": norm} if norm else {})
+    for name in SMALL
+    for norm in (NORMS if "norm" in options_of(name) else [None])
+]
+WITH_DROPOUT = [name for name in SMALL if "dropout" in options_of(name)]
+
+
+@functools.cache
+def small(name, **options):
+    """Return (model, its variables, a batch of 6)."""
+    shape, size = SMALL[name]
+    model = lookup.find("rcig.models", name).make(shape, 5, **size, **options)
+    return model, jax.jit(model.init)(KEY), jax.random.normal(KEY, (6, *shape))
 
 
 def count(params):
@@ -26,6 +62,16 @@ def count(params):
         ("dc_convnet", (32, 32, 3), 100, 2048, 504_420),
         ("dc_convnet", (28, 28, 1), 10, 2048, 317_706),
         ("dc_convnet", (64, 64, 3), 200, 2048, 857_160),
+        ("lenet", (28, 28, 1), 10, 84, 61_706),
+        ("lenet", (32, 32, 1), 10, 84, 61_706),
+        ("lenet", (32, 32, 3), 10, 84, 62_006),
+        ("alexcifarnet", (32, 32, 3), 10, 192, 1_756_426),
+        ("alexnet", (224, 224, 3), 1000, 4096, 61_100_840),
+        ("text_convnet", (400, 100), 1, 300, 120_601),
+        ("text_rnn", (30, 100), 5, 200, 101_805),
+        ("text_lstm", (30, 100), 6, 200, 404_406),
+        ("text_conv_lstm", (20, 100), 50, 10, 3_606),
+        ("text_transformer", (30, 100), 6, 100, 407_006),
     ],
 )
 def test_parameter_counts(name, shape, num_classes, features, expected):
@@ -35,12 +81,22 @@ def test_parameter_counts(name, shape, num_classes, features, expected):
     assert params["head"]["kernel"].shape == (features, num_classes)
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "instance", "layer", "group"])
-@pytest.mark.parametrize("name", NAMES)
-def test_contract(name, norm):
-    model = lookup.find("rcig.models", name).make((8, 8, 3), 5, width=4, depth=2, norm=norm)
-    variables = model.init(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
+def test_every_network_is_tested():
+    assert sorted([*SMALL, *LARGE]) == lookup.names("rcig.models")
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_shapes_of_large_networks(name):
+    model = lookup.find("rcig.models", name).make((224, 224, 3), 20, dropout=0.5)
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    outputs, same = jax.eval_shape(lambda v, x, key: model.apply(v, x, True, key), variables, x, jax.random.key(1))
+    assert outputs.logits.shape == (2, 20) and outputs.features.shape == (2, 4096) and same == variables
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_contract(name, options):
+    model, variables, x = small(name, **options)
 
     @jax.jit
     def apply(variables, x):
@@ -59,37 +115,76 @@ def test_contract(name, norm):
         for k in variables
         if not all(jnp.array_equal(*p) for p in zip(*map(jax.tree.leaves, (variables[k], trained[k])), strict=True))
     ]
-    assert moved == (["batch_stats"] if norm == "batch" else [])
+    assert moved == (["batch_stats"] if options == {"norm": "batch"} else [])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_meta_gradient_reaches_the_inputs(name):
+    """That of the squared gradient of the weights, in training: the network is differentiable twice."""
+    model, variables, x = small(name)
+
+    def loss(params, x):
+        logits = model.apply({**variables, "params": params}, x, True, jax.random.key(2))[0].logits
+        return jnp.mean(jax.nn.logsumexp(logits, -1) - logits[:, 0])
+
+    square = lambda x: sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(variables["params"], x)))
+    gradient = jax.jit(jax.grad(square))(x)
+    assert gradient.shape == x.shape and jnp.all(jnp.isfinite(gradient)) and jnp.any(gradient != 0)
+
+
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_dropout_wants_training_and_a_key(name):
+    model, variables, x = small(name, dropout=0.5)
+    apply = jax.jit(lambda train, key: model.apply(variables, x, train, key)[0], static_argnums=0)
+    plain, same, dropped, again, other = (
+        apply(train, key)
+        for train, key in [
+            (False, None),
+            (False, jax.random.key(2)),
+            (True, jax.random.key(2)),
+            (True, jax.random.key(2)),
+            (True, jax.random.key(3)),
+        ]
+    )
+    np.testing.assert_array_equal(plain.logits, same.logits)
+    np.testing.assert_allclose(plain.logits, apply(True, None).logits, atol=1e-6)
+    np.testing.assert_array_equal(dropped.logits, again.logits)
+    assert jnp.any(dropped.logits != plain.logits) and jnp.any(dropped.logits != other.logits)
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(dropped.logits, dropped.features @ head["kernel"] + head["bias"][None], atol=1e-5)
+
+
+def test_dropout_keeps_the_mean():
+    model, variables, x = small("text_convnet", dropout=0.25)
+    features = lambda train, key: model.apply(variables, x, train, key)[0].features
+    dropped = jax.jit(jax.vmap(lambda key: features(True, key)))(jax.random.split(jax.random.key(2), 2000))
+    features = features(False, None)
+    assert abs(float(jnp.mean(dropped[:, features > 0] == 0)) - 0.25) < 0.01
+    np.testing.assert_allclose(jnp.mean(dropped, 0), features, atol=0.06 * float(jnp.max(features)))
+
+
+def test_the_transformers_token_is_constant_and_order_is_not_seen():
+    model, variables, x = small("text_transformer")
+    other = jax.jit(model.init)(jax.random.key(7, impl="rbg"))["constants"]
+    token = variables["constants"]["target"]
+    assert token.shape == (1, 1, 8) and jnp.all((token >= 0) & (token < 1)) and jnp.any(token != other["target"])
+    logits = jax.jit(lambda variables, x: model.apply(variables, x, False, None)[0].logits)
+    np.testing.assert_allclose(logits(variables, x), logits(variables, x[:, ::-1]), atol=1e-5)
+    assert jnp.any(logits(variables, x) != logits({**variables, "constants": other}, x))
 
 
 def test_initialisers_have_the_references_scale():
-    convnet = lookup.find("rcig.models", "convnet").make((32, 32, 3), 10).init(jax.random.key(0))["params"]
+    drawn = lambda name: jax.jit(lookup.find("rcig.models", name).make((32, 32, 3), 10).init)(jax.random.key(0))[
+        "params"
+    ]
+    convnet = drawn("convnet")
     kernel = convnet["Conv_1"]["kernel"]  # LeCun normal
     assert abs(float(jnp.std(kernel)) * (9 * 128) ** 0.5 - 1) < 0.02 and not np.any(convnet["Conv_1"]["bias"])
-    dc = lookup.find("rcig.models", "dc_convnet").make((32, 32, 3), 10).init(jax.random.key(0))["params"]
+    dc = drawn("dc_convnet")
     bound = (9 * 128) ** -0.5  # uniform, biases too
     for leaf in (dc["Conv_1"]["kernel"], dc["Conv_1"]["bias"]):
         assert 0.9 * bound < float(jnp.max(jnp.abs(leaf))) <= bound
     assert 0.9 * 2048**-0.5 < float(jnp.max(jnp.abs(dc["head"]["kernel"]))) <= 2048**-0.5
-
-
-def test_softplus_is_a_smooth_relu():
-    from rcig.models._layers import activation_fn
-
-    x = jnp.linspace(-2, 2, 41)
-    soft = activation_fn("softplus", 60.0)
-    np.testing.assert_allclose(soft(x), jnp.logaddexp(60 * x, 0) / 60, atol=1e-12)
-    np.testing.assert_allclose(jax.vmap(jax.grad(soft))(x), jax.nn.sigmoid(60 * x), atol=1e-12)
-    np.testing.assert_allclose(
-        jax.vmap(jax.grad(jax.grad(soft)))(x), 60 * jax.nn.sigmoid(60 * x) * jax.nn.sigmoid(-60 * x), atol=1e-9
-    )
-
-
-def test_average_pool_drops_an_odd_edge():
-    from rcig.models._layers import average_pool
-
-    x = jnp.arange(15.0).reshape(1, 3, 5, 1)
-    np.testing.assert_array_equal(average_pool(x)[0, ..., 0], [[3.0, 5.0]])
 
 
 @pytest.mark.parametrize(
@@ -108,3 +203,24 @@ def test_bad_options_are_named(options, message):
 def test_networks_of_images_refuse_rows():
     with pytest.raises(UserError, match="wants images"):
         lookup.find("rcig.models", "convnet").make((784,), 10)
+
+
+@pytest.mark.parametrize(
+    "name, shape, options, message",
+    [
+        ("lenet", (16, 16, 1), {}, "28 or 32 pixels"),
+        ("lenet", (28, 28, 1), {"init": "xavir"}, "did you mean 'xavier'"),
+        ("lenet", (28, 28, 1), {"init_param": 0.0}, "init_param must be positive"),
+        ("alexcifarnet", (784,), {}, "wants images"),
+        ("alexnet", (32, 32, 3), {}, "224 pixels"),
+        ("text_convnet", (28, 28, 1), {}, "embedded sentences"),
+        ("text_convnet", (4, 10), {}, "at least 5 words"),
+        ("text_conv_lstm", (20, 7), {}, "at least 8"),
+        ("text_transformer", (5, 10), {}, "choose a divisor"),
+        ("text_rnn", (28, 28, 1), {}, "embedded sentences"),
+        ("text_rnn", (5, 4), {"dropout": 1.0}, "below 1"),
+    ],
+)
+def test_unfit_inputs_and_options_are_refused(name, shape, options, message):
+    with pytest.raises(UserError, match=message):
+        lookup.find("rcig.models", name).make(shape, 2, **options).init(jax.random.key(0))

@@ -35,13 +35,17 @@ def conv2d(x: jax.Array, k: jax.Array, padding: str | Padding = "SAME") -> jax.A
     """
     dtype = jnp.result_type(x, k)
     x, k = x.astype(dtype), k.astype(dtype)
-    if padding == "SAME":
-        padding = tuple(((n - 1) // 2, n // 2) for n in k.shape[:2])
-    elif padding == "VALID":
-        padding = ((0, 0), (0, 0))
+    padding = explicit_padding(padding, k)
     if jax.default_backend() != "cpu":
         return _plain(x, k, padding=padding)
     return _conv_p.bind(x, k, padding=padding)
+
+
+def explicit_padding(padding: str | Padding, k: jax.Array) -> Padding:
+    """Return ((top, bottom), (left, right)) for "SAME", "VALID" or the numbers themselves."""
+    if padding == "SAME":
+        return tuple(((n - 1) // 2, n // 2) for n in k.shape[:2])
+    return ((0, 0), (0, 0)) if padding == "VALID" else padding
 
 
 def _plain(x, k, *, padding):

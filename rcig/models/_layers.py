@@ -1,10 +1,12 @@
-"""What the convolutional networks share: convolution, norms, activations, pooling, and the way to a `Model`."""
+"""What the networks share: convolution, norms, activations, pooling, dropout, and the way to a `Model`."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from rcig.errors import UserError, unknown
 from rcig.models._conv2d import Padding, conv2d
@@ -19,6 +21,7 @@ class Conv(nn.Module):
     padding: str | Padding = "SAME"
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
+    convolve: Callable = conv2d
 
     @nn.compact
     def __call__(self, x):
@@ -26,7 +29,7 @@ class Conv(nn.Module):
             raise UserError(f"model.width must be at least 1, not {self.features}")
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
-        return conv2d(x, kernel, self.padding) + bias.reshape(1, 1, 1, -1)
+        return self.convolve(x, kernel, self.padding) + bias.reshape(1, 1, 1, -1)
 
 
 def _norms(momentum: float) -> dict[str, Callable[[bool], Callable]]:
@@ -83,6 +86,32 @@ def average_pool(x: jax.Array) -> jax.Array:
     return jnp.mean(x, (2, 4))  # on a CPU 1.5 times faster than slices, and than reduce_window when differentiated
 
 
+def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
+    """Maximum over windows, padded by -inf on every side. (B,H,W,C) -> (B,(H+2*pad-window)//stride+1,W',C).
+
+    Rows first, then columns: for windows of 3 at stride 2, 2-3 times faster than reduce_window when differentiated on a
+    CPU, once or twice. Windows that tile the image are a reshape, another 2 times faster. Ties share the derivative, or
+    the first takes it.
+    """
+    if window == stride and not pad:
+        height, width = x.shape[1] // stride, x.shape[2] // stride
+        x = x[:, : stride * height, : stride * width].reshape(len(x), height, stride, width, stride, -1)
+        return jnp.max(x, (2, 4))
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=-jnp.inf)
+    for axis in (1, 2):
+        last = x.shape[axis] - window + 1
+        slices = [lax.slice_in_dim(x, start, start + last, stride, axis) for start in range(window)]
+        x = reduce(lambda a, b: jnp.where(b > a, b, a), slices)  # jnp.maximum is 2 times slower at the second order
+    return x
+
+
+def dropout(module: nn.Module, rate: float, train: bool) -> nn.Dropout:
+    """Return the dropout layer of ``module``: active when training with a key. Call inside a compact module."""
+    if not 0 <= rate < 1:
+        raise UserError(f"model.dropout must be at least 0 and below 1, not {rate}")
+    return nn.Dropout(rate, deterministic=not (train and module.has_rng("dropout")))
+
+
 def depth_for(example_shape: tuple[int, ...], depth: int) -> int:
     """Return the number of blocks: ``depth``, or for 0 by resolution (8:1, 16:2, 28 and 32:3, 64:4, 128:5)."""
     if len(example_shape) != 3:
@@ -108,16 +137,16 @@ def first_side(example_shape: tuple[int, ...]) -> int:
 
 
 def as_model(module: nn.Module, example_shape: tuple[int, ...]) -> Model:
-    """Return a linen module ``(inputs, train) -> Outputs`` as two pure functions."""
+    """Return a linen module ``(inputs, train) -> Outputs`` as two pure functions; the key is for dropout."""
 
     def init(key):
         return dict(module.init(key, jnp.zeros((1, *example_shape), jnp.float32), False))
 
     def apply(variables, inputs, train, key):
-        del key  # no dropout in these networks
+        rngs = {} if key is None else {"dropout": key}
         if not (train and "batch_stats" in variables):
-            return module.apply(variables, inputs, train), variables
-        outputs, updated = module.apply(variables, inputs, train, mutable=["batch_stats"])
+            return module.apply(variables, inputs, train, rngs=rngs), variables
+        outputs, updated = module.apply(variables, inputs, train, rngs=rngs, mutable=["batch_stats"])
         return outputs, {**variables, **updated}
 
     return Model(init, apply)

@@ -6,9 +6,9 @@ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default. At 32x32x3 and 10 classes
 
 from collections.abc import Callable
 
-import jax
 from flax import linen as nn
 
+from rcig.models._initializers import layer_initializers
 from rcig.models._layers import (
     Conv,
     activation_fn,
@@ -22,13 +22,6 @@ from rcig.models._layers import (
 from rcig.types import Model
 
 
-def _uniform(fan_in: int) -> Callable:
-    def init(key, shape, dtype=float):
-        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
-
-    return init
-
-
 class ConvNet(nn.Module):
     num_classes: int
     width: int
@@ -39,13 +32,12 @@ class ConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
+        inits = layer_initializers("default")
         for block in range(self.depth):
-            init = _uniform(9 * x.shape[-1])
             padding = self.padding if block == 0 else "SAME"
-            x = Conv(self.width, padding=padding, kernel_init=init, bias_init=init)(x)
+            x = Conv(self.width, padding=padding, **inits(9 * x.shape[-1]))(x)
             x = average_pool(self.activation(self.norm(train)(x)))
-        init = _uniform(x[0].size)
-        return outputs(x, self.num_classes, kernel_init=init, bias_init=init)
+        return outputs(x, self.num_classes, **inits(x[0].size))
 
 
 def make(

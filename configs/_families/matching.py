@@ -1,0 +1,88 @@
+"""What DC's, DSA's and DM's published settings have in common; configs/{dc,dsa,dm}_<dataset>_ipc<n>.py are cells.
+
+DC: Zhao et al., ICLR 2021; DSA: Zhao & Bilen, ICML 2021; DM: Zhao & Bilen, WACV 2023. The numbers of steps are those
+after which the papers measure: 1000 networks for DC and DSA, with a match for every image of a class, at most 50, and
+20,000 networks for DM. (The reference takes one more before it saves.) The functions take any data set and ipc.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+COLOUR = "dsa:color_crop_cutout_flip_scale_rotate"
+DIGITS = "dsa:color_crop_cutout_scale_rotate"
+_WITHOUT_FLIPS = ("mnist", "svhn_cropped", "digits")
+_OWN_CONSTANTS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100", "tiny_imagenet")
+
+
+def get_config() -> ConfigDict:
+    """DM on CIFAR-10, ten images per class: the family's quickest."""
+    return dm("cifar10", 10)
+
+
+def dc(dataset: str, ipc: int, num_networks: int = 1000) -> ConfigDict:
+    """DC: from noise, without augmentation; judged without too, but on MNIST."""
+    config = _common(dataset, ipc, "dc")
+    config.initialization = "normal"
+    config.method = ConfigDict({"name": "gradient_matching"})
+    config.eval.augmentation = "dc:crop_scale_rotate" if dataset == "mnist" else ""
+    return _stepped(config, num_networks * min(ipc, 50), min(ipc, 50))
+
+
+def dsa(dataset: str, ipc: int, num_networks: int = 1000) -> ConfigDict:
+    """DSA: DC from real images, with its augmentation at every match, in training and in the judgement."""
+    config = _common(dataset, ipc, "dsa")
+    config.method = ConfigDict({"name": "gradient_matching", "augmentation": _augmentation(dataset)})
+    config.eval.augmentation = _augmentation(dataset)
+    return _stepped(config, num_networks * min(ipc, 50), min(ipc, 50))
+
+
+def dm(dataset: str, ipc: int, num_steps: int = 20000) -> ConfigDict:
+    """DM: judged as DSA. From 100 images per class on, CIFAR-10's rate is ten times as high."""
+    config = _common(dataset, ipc, "dsa")
+    rate = 10.0 if dataset == "cifar10" and ipc >= 100 else 1.0
+    config.method = ConfigDict(
+        {"name": "distribution_matching", "augmentation": _augmentation(dataset), "learning_rate": rate}
+    )
+    config.eval.augmentation = _augmentation(dataset)
+    return _stepped(config, num_steps, 1)
+
+
+def narrow(config: ConfigDict, width: int = 32) -> ConfigDict:
+    """For a few CPU cores: a narrow network, half the real examples, five networks to judge.
+
+    DM's loss is a sum over features: with fewer of them its rate grows.
+    """
+    config.model.width = width
+    config.method.batch_size = 128
+    if config.method.name == "distribution_matching":
+        config.method.learning_rate *= 128 / width
+    config.eval.num_networks = 5
+    return config
+
+
+def digits(config: ConfigDict, num_steps: int = 1000) -> ConfigDict:
+    """For scikit-learn's 8-pixel digits: narrow, two blocks, a minute or so."""
+    config = narrow(config)
+    config.model.depth = 2
+    config.num_steps, config.checkpoint_every = num_steps, num_steps // 4
+    return config
+
+
+def _common(dataset: str, ipc: int, preset: str) -> ConfigDict:
+    config = default.get_config()
+    config.dataset, config.ipc = dataset, ipc
+    config.preprocessing = "dc_standard" if dataset in _OWN_CONSTANTS else "standard"
+    config.model = ConfigDict({"name": "dc_convnet", "width": 128})
+    config.eval.preset = preset
+    return config
+
+
+def _stepped(config: ConfigDict, num_steps: int, match_steps: int) -> ConfigDict:
+    config.num_steps, config.checkpoint_every = num_steps, max(num_steps // 20, 1)
+    config.steps_per_dispatch = match_steps * max(20 // match_steps, 1)  # whole networks
+    return config
+
+
+def _augmentation(dataset: str) -> str:
+    return DIGITS if dataset in _WITHOUT_FLIPS else COLOUR

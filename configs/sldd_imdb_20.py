@@ -1,0 +1,11 @@
+"""SLDD, IMDB, 20 sentences for one fixed TextConvNet1 (Sucholutsky & Schonlau 2019: 80 %, 87 % with all data).
+
+python distill_dataset.py --config=configs/sldd_imdb_20.py --workdir=runs/sldd_imdb_20
+python eval.py --distilled=runs/sldd_imdb_20
+"""
+
+from configs._families import text
+
+
+def get_config():
+    return text.imdb(sentences=10, epochs=5, num_steps=600, learning_rate=0.01)

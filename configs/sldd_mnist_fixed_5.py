@@ -1,0 +1,11 @@
+"""SLDD, MNIST, five images for ten classes, one fixed LeNet (Sucholutsky & Schonlau 2019: almost 92 %).
+
+python distill_dataset.py --config=configs/sldd_mnist_fixed_5.py --workdir=runs/sldd_mnist_fixed_5
+python eval.py --distilled=runs/sldd_mnist_fixed_5
+"""
+
+from configs._families import bptt
+
+
+def get_config():
+    return bptt.soft("mnist", "fixed", steps=1, num_steps=20650, inner_rate=0.01, init_labels=(0, 1, 2, 3, 4))

@@ -1,0 +1,11 @@
+"""SLDD, MNIST, 100 images with learned labels for any LeNet (Sucholutsky & Schonlau 2019: 82.75 ± 2.75 %).
+
+python distill_dataset.py --config=configs/sldd_mnist_random_100.py --workdir=runs/sldd_mnist_random_100
+python eval.py --distilled=runs/sldd_mnist_random_100 --config.eval.num_networks=200
+"""
+
+from configs._families import bptt
+
+
+def get_config():
+    return bptt.soft("mnist", "random", steps=10, num_steps=20650, inner_rate=0.01)

@@ -1,0 +1,13 @@
+"""SLDD, SST-5, five sentences for one fixed TextRNN1 (a logged run of the reference: 36.0 %, with GloVe).
+
+python distill_dataset.py --config=configs/sldd_sst5_5.py --workdir=runs/sldd_sst5_5
+python eval.py --distilled=runs/sldd_sst5_5
+"""
+
+from configs._families import text
+
+
+def get_config():
+    return text.get_config(
+        "sst5", "text_rnn", 1, 1, 1260, 270, learning_rate=0.01, inner_rate=0.5, length=56, softmax=True
+    )

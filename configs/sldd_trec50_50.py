@@ -1,0 +1,11 @@
+"""SLDD, TREC-50, 50 sentences for one fixed TextLSTM1 (a logged run of the reference: 52.8 %, with GloVe).
+
+python distill_dataset.py --config=configs/sldd_trec50_50.py --workdir=runs/sldd_trec50_50
+python eval.py --distilled=runs/sldd_trec50_50
+"""
+
+from configs._families import text
+
+
+def get_config():
+    return text.get_config("trec50", "text_conv_lstm", 1, 1, 1260, 120, learning_rate=0.1, inner_rate=6.5, length=20)

@@ -1,0 +1,11 @@
+"""SLDD, TREC-6, six sentences for one fixed TextLSTM2 (a logged run of the reference: 87.4 %, with GloVe).
+
+python distill_dataset.py --config=configs/sldd_trec6_6.py --workdir=runs/sldd_trec6_6
+python eval.py --distilled=runs/sldd_trec6_6
+"""
+
+from configs._families import text
+
+
+def get_config():
+    return text.get_config("trec6", "text_lstm", 1, 2, 1200, 180, learning_rate=0.1, inner_rate=1.5, length=30)
