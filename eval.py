@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     parser.add_argument("--full_data_steps", type=int, default=0, help="also train on the whole training set, so long")
     parser.add_argument(
-        "--baselines", default="real", help="starting sets to compare with, of real, average, kmeans, noise, normal"
+        "--baselines", default="real", help="what to compare with, of real, optimised, average, kmeans, noise, normal"
     )
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()

@@ -44,6 +44,6 @@ setup(
         "nt": ["neural-tangents==0.6.5"],
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "pyright>=1.1.390"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8", "pyright>=1.1.390"],
     },
 )

@@ -2,7 +2,7 @@
 
     x_i = upsample(sum_j A_ij b_j),     bases b (J, H/s, W/s, C), coefficients A (M, J)
 
-A budget of B images a class leaves, beside J bases at scale s, r = (B H W C K - J H W C / s^2) / (K J) mixtures a class.
+The memory of B images a class holds, beside J bases, r = (B H W C K - J H W C / s^2) / (K J) mixtures a class.
 """
 
 from typing import NamedTuple

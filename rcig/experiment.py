@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rcig import artefact, data, label_starts, loop, metrics, render, sharding
+from rcig import artefact, baselines, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
 from rcig.errors import UserError
@@ -97,14 +97,14 @@ def evaluate(
     config: ConfigDict | None = None,
     dataset: Dataset | None = None,
     full_data_steps: int = 0,
-    baselines: Sequence[str] = (),
+    compare: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a distilled set with fresh networks, beside random real examples under the same protocol.
 
     Args: config, default the one on the set's card; dataset, default the config's; full_data_steps, if any, also train
-    the same networks on the whole training set for so many steps; baselines, other starting sets of the same size to
-    measure too, such as "kmeans"; options, fields of ``config.eval`` to change.
+    the same networks on the whole training set for so many steps; compare, names of rcig/baselines.py to measure
+    too, such as "kmeans"; options, fields of ``config.eval`` to change.
     Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
     """
     config = config or configs.from_dict(distilled.card["config"])
@@ -114,9 +114,9 @@ def evaluate(
     _check_space(distilled, dataset, config.dataset)
     judge = make_judge(config, dataset)
     key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
-    labelled = partial(label_starts.relabelled, label_starts.LabelStart(**config.labels.to_dict()))
-    size = (dataset, distilled.card["ipc"], distilled.classes)
-    starts = {name: labelled(initialize(name, key_draw, *size)) for name in dict.fromkeys(["real", *baselines])}
+    labels = label_starts.LabelStart(**config.labels.to_dict())
+    rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
+    compared = baselines.make(compare, key_draw, *rows, partial(_quick_judge, config))
     result = judge(key, distilled.synthetic)
     report = {
         "protocol": config.eval.protocol,
@@ -127,15 +127,21 @@ def evaluate(
         "num_examples": len(distilled.inputs),
         **_accuracies(result),
     }
-    for name, start in starts.items():
+    for name, start in compared.items():
         baseline, field = judge(key_random, start), f"baseline_{'random' if name == 'real' else name}"
         report |= {field: baseline.accuracy, f"{field}_std": baseline.std}
     if full_data_steps:
         trained = {"num_steps": full_data_steps, "flip": False}
         changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
-        full = judge(key_full, labelled(everything(dataset)), **changes)
+        full = judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
         report |= {"full_data": full.accuracy, "full_data_std": full.std}
     return report | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _quick_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
+    """Return the config's judge with three networks, where it has any: enough to choose a baseline."""
+    few = {"eval.num_networks": min(3, config.eval.num_networks)} if "num_networks" in config.eval else {}
+    return make_judge(configs.change(config, few), dataset)
 
 
 def _accuracies(result: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rcig.errors import UserError, unknown
 from rcig.files import write
 from rcig.types import Synthetic
 
+_OURS = b"rcig"  # the comment of the archives that we write
 _MAX_BYTES = 16 * 2**30  # of a file, and of what a compressed file claims to unpack to
 _NAMES = {"images": "inputs", "x": "inputs", "y": "labels"}  # what others call ours
 Arrays = dict[str, np.ndarray]
@@ -82,6 +83,8 @@ def _npz(path: Path) -> tuple[Arrays, Any]:
         if sum(archive.getinfo(name).file_size for name in names) > _MAX_BYTES:
             raise ValueError(f"it claims to hold more than {_MAX_BYTES} bytes")
         arrays = {key: _npy(archive.read(name)) for name, key in names.items()}
+        if archive.comment == _OURS and "card" not in arrays:  # a broken directory hides entries
+            raise ValueError("its card is missing")
     card = arrays.pop("card", None)
     return arrays, None if card is None else json.loads(card.tobytes())
 
@@ -194,6 +197,8 @@ def _write_npz(arrays: Arrays, card: str) -> bytes:
     buffer = io.BytesIO()
     named: dict[str, Any] = {**arrays, "card": np.frombuffer(card.encode(), np.uint8)}
     np.savez(buffer, **named)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = _OURS
     return buffer.getvalue()
 
 

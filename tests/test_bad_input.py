@@ -315,7 +315,7 @@ def test_a_data_set_that_does_not_fit_is_named(workdir, tmp_path):
     np.savez(tmp_path / "three.npz", inputs=np.zeros((60, 8, 8, 1), np.uint8), labels=np.arange(60) % 3)
     other = ("--config.dataset=npz", f"--config.data.path={tmp_path / 'three.npz'}", "--config.data.test_fraction=0.5")
     for flags, message in {
-        other: "has examples (8, 8, 1) of 10 classes, data set npz (8, 8, 1) of 3",
+        other: "labels (10, 10), data set npz wants (8, 8, 1) and (10, 3)",
         ("--config.preprocessing=none",): "lives in pixel space 'standard', data set digits in 'none'",
         ("--config.eval.flipp=True",): "did you mean 'eval.flip'?",
         ("--protocol=stanard",): "unknown evaluation 'stanard'; did you mean 'standard'?",

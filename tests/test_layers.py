@@ -13,7 +13,6 @@ from rcig.models._layers import activation_fn, average_pool, max_pool
 from rcig.models._text import SentenceConv
 from rcig.models.alexcifarnet import local_response_norm
 
-
 KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
 
 

@@ -13,12 +13,18 @@ from rcig.types import Batch, Synthetic
 
 # options that make a method small and fast on the toy data; a method may have several
 SMALL = {
+    "bptt": [
+        {"batch_size": 48, "steps": 1, "inner_rate": 0.1, "num_networks": 2, "learn_labels": True, "mode": "mix"},
+    ],
     "distribution_matching": [
         {"batch_size": 16, "augmentation": "dsa:color_crop_cutout_scale_rotate", "learning_rate": 0.3},
     ],
     "gradient_matching": [
         {"batch_size": 16, "match_steps": 3, "network_epochs": 2, "learning_rate": 0.3},
         {"batch_size": 16, "augmentation": "dsa:flip_rotate", "distance": "cos"},
+    ],
+    "rat_bptt": [
+        {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True},
     ],
     "rcig": [
         {"batch_size": 48, "pool_size": 2, "pool_max_steps": 2, "pool_max_age": 3, "learning_rate": 0.02},

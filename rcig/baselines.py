@@ -1,0 +1,56 @@
+"""What a distilled set is compared with: sets of the same size that nobody distilled.
+
+real, average, kmeans, noise, normal    starting sets, rcig/initialize.py
+optimised                               of 20 random real sets the one whose networks do best on training examples
+                                        (Wang et al. 2018 keep 20 of 50, measured on 20 networks)
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcig import label_starts
+from rcig.errors import unknown
+from rcig.initialize import STARTS, initialize
+from rcig.types import Batch, Dataset, Key, Synthetic
+
+DRAWS, ROWS = 20, 2000  # sets, and training examples that choose
+NAMES = (*STARTS, "optimised")
+
+Judge = Callable[[Key, Synthetic], Any]  # -> a result with an accuracy
+
+
+def make(
+    names: Sequence[str],
+    key: Key,
+    dataset: Dataset,
+    ipc: int,
+    classes: Sequence[int],
+    labels: label_starts.LabelStart,
+    judge_on: Callable[[Dataset], Judge],
+) -> dict[str, Synthetic]:
+    """Return the baselines called ``names``, class-major rows of ``classes``; random real examples always.
+
+    Args: labels, as the distillation started from; judge_on, how a candidate is judged on a data set's test split.
+    Raises: UserError for an unknown name, before anything is measured.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise unknown("baseline", name, NAMES)
+    draw = lambda name, key: label_starts.relabelled(labels, initialize(name, key, dataset, ipc, classes))
+    chosen = dict.fromkeys(["real", *names])
+    return {
+        name: _optimised(key, dataset, draw, judge_on) if name == "optimised" else draw(name, key) for name in chosen
+    }
+
+
+def _optimised(key: Key, dataset: Dataset, draw: Callable, judge_on: Callable[[Dataset], Judge]) -> Synthetic:
+    key_rows, key_draws, key_judge = jax.random.split(key, 3)
+    rows = np.asarray(jax.random.permutation(key_rows, len(dataset.train.labels))[:ROWS])
+    seen = Batch(dataset.train.inputs[rows], np.asarray(dataset.train.labels)[rows])
+    judge = judge_on(dataclasses.replace(dataset, test=seen))
+    sets = [draw("real", key) for key in jax.random.split(key_draws, DRAWS)]
+    return sets[int(np.argmax([judge(key_judge, one).accuracy for one in sets]))]
