@@ -42,7 +42,7 @@ WORK = Path(os.environ.get("W") or Path(tempfile.gettempdir()) / "rcig") / "runs
 OUT = Path(os.environ.get("OUT") or WORK / "out")
 _LAST = 45  # seconds that a stopped run may take to finish its dispatch and save
 _EVALUATION = 120  # seconds kept for --evaluate
-_HOME = ("distilled", "images/latest.png", "images/curves.png", "metrics.jsonl", "config.json", "eval-standard.json")
+_HOME = ("distilled", "images/latest.png", "images/curves.png", "metrics.jsonl", "config.json", "eval-*.json")
 
 
 class Job(NamedTuple):
@@ -55,10 +55,21 @@ class Job(NamedTuple):
 QUEUE: dict[str, Job] = {
     "rcig_cifar10_ipc1": Job("cifar10"),
     "rcig_cifar10_ipc10": Job("cifar10"),
+    "dm_cifar10_ipc10": Job("cifar10"),
+    "dsa_cifar10_ipc10": Job("cifar10"),
+    "dc_cifar10_ipc1": Job("cifar10"),
+    "dsa_cifar10_ipc1": Job("cifar10"),
+    "dm_cifar10_ipc1": Job("cifar10"),
+    "dm_cifar10_ipc50": Job("cifar10"),
+    "dd_cifar10_fixed_100": Job("cifar10"),
+    "sldd_cifar10_fixed_100": Job("cifar10"),
+    "dd_mnist_random_100": Job("mnist"),
+    "rat_cifar10_ipc10": Job("cifar10"),
     "rcig_mnist_ipc1": Job("mnist"),
     "rcig_mnist_ipc10": Job("mnist"),
     "rcig_fashion_mnist_ipc1": Job("fashion_mnist"),
     "rcig_fashion_mnist_ipc10": Job("fashion_mnist"),
+    "bptt_step": Job(benchmark="bptt_step.py"),
     "step_w128_b1024": Job(benchmark="rcig_step.py --case=width=128,batch=1024"),
     "step_w128_b256": Job(benchmark="rcig_step.py --case=width=128,batch=256"),
     "step_w32": Job(benchmark="rcig_step.py --case=width=32"),
@@ -151,9 +162,8 @@ def _progress(workdir: Path) -> dict:
 
 def _tar(workdir: Path, path: Path) -> None:
     with tarfile.open(path, "w") as archive:
-        for name in _HOME:
-            if (workdir / name).exists():
-                archive.add(workdir / name, name)
+        for path in sorted(path for name in _HOME for path in workdir.glob(name)):
+            archive.add(path, str(path.relative_to(workdir)))
 
 
 def main() -> None:

@@ -24,6 +24,11 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("width", "ipc", "batch", "program", "K"),
         ("seconds", "plain / this", "gflop_per_s", "peak_gb"),
     ),
+    "bptt_step": (
+        "One DD meta-step, 30 inner steps, real batch of 1,024, by what the backward pass keeps",
+        ("model", "mode", "rows", "batch"),
+        ("seconds", "gflop_per_s", "temporary_mb", "difference"),
+    ),
     "conv2d": (
         "Our convolution and lax's inside `lax.scan`, milliseconds a step",
         ("loop", "width", "side", "batch"),

@@ -14,10 +14,10 @@ NAMES = sorted(path.parent.name for path in CHECKPOINTS.glob("*/card.json"))
 def test_cards_fit_their_sets_and_promise_a_number(name):
     distilled = rcig.load(CHECKPOINTS / name)
     card = distilled.card
-    assert len(distilled.inputs) == card["ipc"] * card["num_classes"]
+    assert len(distilled.inputs) == card["ipc"] * len(distilled.classes)
     assert 0 < card["step"] <= card["config"]["num_steps"]
     result = card["accuracies"][-1]
-    assert result["n"] >= 5
+    assert result["n"] >= 5 or card["config"]["eval"].get("networks") == "fixed"  # a fixed network is one
     assert result["accuracy"] > result["baseline_random"] + 3 * result["std"]
 
 
