@@ -23,6 +23,8 @@ SMALL = {
         {"batch_size": 16, "match_steps": 3, "network_epochs": 2, "learning_rate": 0.3},
         {"batch_size": 16, "augmentation": "dsa:flip_rotate", "distance": "cos"},
     ],
+    "kip": [{"batch_size": 16, "learn_labels": True}],
+    "label_solve": [{"batch_size": 48}],
     "rat_bptt": [
         {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True},
     ],
@@ -116,7 +118,8 @@ def test_the_synthetic_set_has_the_starts_shape_and_is_the_start_at_step_zero(ca
     np.testing.assert_allclose(now.inputs, start.inputs, atol=1e-12)
     np.testing.assert_allclose(now.labels, start.labels, atol=1e-12)
     moved = method.synthetic(jax.tree.map(jnp.asarray, run(*case)[0][-1]))
-    assert moved.inputs.shape == start.inputs.shape and np.max(np.abs(moved.inputs - start.inputs)) > 1e-4
+    assert moved.inputs.shape == start.inputs.shape and moved.labels.shape == start.labels.shape
+    assert max(np.max(np.abs(moved.inputs - start.inputs)), np.max(np.abs(moved.labels - start.labels))) > 1e-4
 
 
 @pytest.mark.parametrize("case", [("gradient_matching", 0), ("rcig", 0)], ids=str)

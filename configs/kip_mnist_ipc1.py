@@ -1,0 +1,11 @@
+"""KIP, mnist, 1 image(s) per class, fully connected kernel, learned labels.
+
+python distill_dataset.py --config=configs/kip_mnist_ipc1.py --workdir=runs/kip_mnist_ipc1
+python eval.py --distilled=runs/kip_mnist_ipc1
+"""
+
+from configs._families import kernel
+
+
+def get_config():
+    return kernel.kip("mnist", 1, learn_labels=True)

@@ -1,0 +1,11 @@
+"""Label solve, mnist, 10 real images per class, fully connected kernel.
+
+python distill_dataset.py --config=configs/label_solve_mnist_ipc10.py --workdir=runs/label_solve_mnist_ipc10
+python eval.py --distilled=runs/label_solve_mnist_ipc10
+"""
+
+from configs._families import kernel
+
+
+def get_config():
+    return kernel.label_solve("mnist", 10)

@@ -1,0 +1,91 @@
+"""KIP: kernel inducing points (Nguyen, Chen & Lee, ICLR 2021; Nguyen et al., NeurIPS 2021).
+
+One step, with k the neural tangent kernel of an infinitely wide network and lambda relative to the mean diagonal:
+
+    loss = mean (k_ts (k_ss + lambda I)^-1 y_s - y_t)^2 / 2 over a real batch;   Adam on x_s and, where learned, y_s
+
+No network is trained or drawn. Deviation: none known; augmentation of the real batch is not offered.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from kernels import infinite, ridge
+from methods import _matching
+from rcig import losses, sharding
+from rcig.errors import UserError
+from rcig.evaluation.kernel import check as check_kernel
+from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic
+
+
+@struct.dataclass
+class Psi:
+    inputs: jax.Array  # (M, ...)
+    labels: jax.Array  # (M, K)
+
+
+@struct.dataclass
+class State:
+    psi: Psi
+    opt_state: PyTree
+
+
+@dataclass(frozen=True)
+class KIP:
+    """The method's hyperparameters; defaults are those of the published notebook."""
+
+    model: Model  # says how many classes there are
+    kernel: str = "fully_connected"  # see kernels/infinite.py
+    depth: int = 1
+    ridge: float = 1e-6  # relative to the mean diagonal
+    learning_rate: float = 0.04
+    batch_size: int = 500  # real examples of each class a step
+    learn_labels: bool = False
+    rows_at_once: int = 0  # of the kernel of the real batch; 0: all
+
+    def __post_init__(self):
+        check_kernel("method", self.kernel, self.depth)
+        for name in ("ridge", "learning_rate", "batch_size"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+
+    def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
+        """Return the support as it is, with an idle optimiser."""
+        psi = Psi(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
+        return State(psi, self._optimizer().init(psi))
+
+    def rows(self, key: Key, labels: jax.Array) -> jax.Array:
+        """Return ``batch_size`` rows of every class."""
+        return _matching.rows(key, labels, self.model, self.batch_size)
+
+    def step(self, key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """Take one step."""
+        value = jax.value_and_grad(self.loss, has_aux=True)(state.psi, batch)
+        (loss, accuracy), gradient = sharding.mean(value)
+        gradient = gradient if self.learn_labels else gradient.replace(labels=jnp.zeros_like(gradient.labels))
+        updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
+        return State(optax.apply_updates(state.psi, updates), opt_state), {"loss": loss, "accuracy": accuracy}
+
+    def loss(self, psi: Psi, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Return the loss on a real batch, and the accuracy."""
+        k_ss = infinite.ntk(self.kernel, self.depth, psi.inputs, psi.inputs)
+        k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, psi.inputs, self.rows_at_once)
+        alpha = ridge.solve(ridge.factor(k_ss, ridge.relative(self.ridge, k_ss)), psi.labels.astype(k_ss.dtype))
+        predictions = k_ts @ alpha
+        targets = losses.centred_targets(batch.labels, psi.labels.shape[1])
+        loss = jnp.mean(jnp.square(predictions - targets)) / 2
+        return loss, losses.accuracy(predictions, batch.labels)
+
+    def synthetic(self, state: State) -> Synthetic:
+        """Return the support."""
+        return Synthetic(state.psi.inputs, state.psi.labels)
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+
+make = KIP

@@ -1,0 +1,70 @@
+"""Label solve: the best labels of given images for kernel regression, in closed form (Nguyen, Chen & Lee, ICLR 2021).
+
+    y_s = argmin |A y_s - y_t|^2 = A^+ y_t,     A = k_ts (k_ss + lambda I)^-1,     k the neural tangent kernel
+
+One step on a large batch is all; the images stay. ``num_steps=1``.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from kernels import infinite, ridge
+from rcig import losses, sharding
+from rcig.data import sampling
+from rcig.errors import UserError
+from rcig.evaluation.kernel import check as check_kernel
+from rcig.types import Batch, Key, Metrics, Model, Synthetic
+
+
+@struct.dataclass
+class State:
+    inputs: jax.Array  # (M, ...)
+    labels: jax.Array  # (M, K)
+
+
+@dataclass(frozen=True)
+class LabelSolve:
+    """The method's hyperparameters."""
+
+    model: Model
+    kernel: str = "fully_connected"  # see kernels/infinite.py
+    depth: int = 1
+    ridge: float = 1e-6  # relative to the mean diagonal
+    batch_size: int = 10000  # real examples
+    rows_at_once: int = 0  # of their kernel; 0: all
+
+    def __post_init__(self):
+        check_kernel("method", self.kernel, self.depth)
+        if self.ridge <= 0 or self.batch_size <= 0:
+            raise UserError(f"method.ridge {self.ridge} and method.batch_size {self.batch_size} must be positive")
+
+    def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
+        """Return the support with its starting labels."""
+        return State(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
+
+    def rows(self, key: Key, labels: jax.Array) -> jax.Array:
+        """Return a uniform batch of rows."""
+        return sampling.iid(key, len(labels), self.batch_size)
+
+    def step(self, key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """Solve for the labels: normal equations ``(A^T A) y_s = A^T y_t``, summed over devices."""
+        k_ss = infinite.ntk(self.kernel, self.depth, state.inputs, state.inputs)
+        k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, state.inputs, self.rows_at_once)
+        a = ridge.solve(ridge.factor(k_ss, ridge.relative(self.ridge, k_ss)), k_ts.T).T  # (B, M)
+        targets = losses.centred_targets(batch.labels, state.labels.shape[1]).astype(a.dtype)
+        gram, moment = sharding.mean((a.T @ a / len(a), a.T @ targets / len(a)))
+        labels = ridge.solve(ridge.factor(gram, ridge.relative(1e-10, gram)), moment)
+        predictions = a @ labels
+        loss = sharding.mean(jnp.mean(jnp.square(predictions - targets)) / 2)
+        accuracy = sharding.mean(losses.accuracy(predictions, batch.labels))
+        return state.replace(labels=labels.astype(state.labels.dtype)), {"loss": loss, "accuracy": accuracy}
+
+    def synthetic(self, state: State) -> Synthetic:
+        """Return the images with their labels."""
+        return Synthetic(state.inputs, state.labels)
+
+
+make = LabelSolve

@@ -1,0 +1,82 @@
+"""KIP and label solve against their formulas and finite differences; the kernel protocol by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from kernels import infinite
+from methods.kip import KIP, Psi
+from methods.label_solve import LabelSolve
+from rcig.errors import UserError
+from rcig.evaluation import kernel as protocol
+from rcig.types import Batch, Synthetic
+
+MODEL = toy.model()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return Batch(*(jnp.asarray(a[:60]) for a in toy.dataset().train))
+
+
+def regression(synthetic, inputs, ridge):
+    """Predict by the textbook formula."""
+    k_ss, k_ts = (np.asarray(infinite.fully_connected(1)(x, synthetic.inputs)[1]) for x in (synthetic.inputs, inputs))
+    strength = ridge * np.trace(k_ss) / len(k_ss)
+    return k_ts @ np.linalg.solve(k_ss + strength * np.eye(len(k_ss)), np.asarray(synthetic.labels))
+
+
+def test_the_loss_of_kip_by_hand_and_its_gradient(batch):
+    start, method = toy.synthetic(2), KIP(MODEL, ridge=1e-2)
+    psi = Psi(start.inputs, start.labels)
+    targets = np.eye(3)[np.asarray(batch.labels)] - 1 / 3
+    expected = np.mean((regression(start, batch.inputs, 1e-2) - targets) ** 2) / 2
+    loss = lambda psi: method.loss(psi, batch)[0]
+    np.testing.assert_allclose(loss(psi), expected, rtol=1e-6)
+    along = Psi(jax.random.normal(jax.random.key(1), start.inputs.shape), jnp.ones_like(start.labels))
+    gradient = jax.grad(loss)(psi)
+    inner = jnp.vdot(gradient.inputs, along.inputs) + jnp.vdot(gradient.labels, along.labels)
+    np.testing.assert_allclose(inner, toy.central_difference(loss, psi, along), rtol=1e-5)
+
+
+def test_kip_learns_images_and_labels_or_images_alone(batch):
+    for learn_labels in (False, True):
+        method = KIP(MODEL, learn_labels=learn_labels)
+        state = first = method.init(jax.random.key(0), toy.synthetic(1), batch)
+        losses = []
+        for _ in range(20):
+            state, metrics = jax.jit(method.step)(jax.random.key(0), state, batch)
+            losses.append(float(metrics["loss"]))
+        assert losses[-1] < 0.5 * losses[0]
+        assert bool(jnp.any(state.psi.labels != first.psi.labels)) is learn_labels
+
+
+def test_solved_labels_are_the_least_squares_solution(batch):
+    method = LabelSolve(MODEL, ridge=1e-3, batch_size=60)
+    state = method.init(jax.random.key(0), toy.synthetic(2), batch)
+    solved, metrics = method.step(jax.random.key(0), state, batch)
+    a = regression(Synthetic(state.inputs, np.eye(6)), batch.inputs, 1e-3)
+    targets = np.eye(3)[np.asarray(batch.labels)] - 1 / 3
+    expected, *_ = np.linalg.lstsq(a, targets, rcond=None)
+    np.testing.assert_allclose(solved.labels, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(metrics["loss"], np.mean((a @ expected - targets) ** 2) / 2, rtol=1e-4)
+
+
+def test_the_protocol_is_kernel_regression():
+    dataset, synthetic = toy.dataset(), toy.synthetic(2)
+    result = protocol.evaluate(
+        jax.random.key(0), synthetic, dataset, None, protocol.KernelRegression(ridge=1e-2, test_chunk=50)
+    )
+    predicted = np.argmax(regression(synthetic, jnp.asarray(dataset.test.inputs), 1e-2), 1)
+    assert result.accuracy == np.mean(predicted == dataset.test.labels) and result.n == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"kernel": "conv"}, {"depth": 0}, {"kernel": "myrtle", "depth": 6}, {"ridge": 0.0}]
+)
+def test_mistakes(options):
+    for make in (protocol.KernelRegression, lambda **o: KIP(MODEL, **o), lambda **o: LabelSolve(MODEL, **o)):
+        with pytest.raises(UserError):
+            make(**options)
