@@ -13,6 +13,7 @@ examples:
   python eval.py --distilled=runs/quickstart --config.eval.model.name=dc_convnet --full_data_steps=3000
   python eval.py --distilled=runs/quickstart --config.eval.preset=dc
   python eval.py --distilled=runs/quickstart --protocol=nearest --baselines=real,average,kmeans,noise
+  python eval.py --distilled=runs/quickstart --baselines=real,herding,k_center,forgetting,kmeans
   python eval.py --distilled=cifar10_1/checkpoint_15000 --format=rcig --config.dataset=cifar10 --config.eval.flip=True
 
 The distilled set brings its own config; --config.FIELD=VALUE changes it. The table is for people; the last line of
@@ -27,11 +28,15 @@ def main() -> None:
     parser.error = command.usage_error
     parser.add_argument("--distilled", required=True, type=Path, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("--protocol", default="", help="how to evaluate; default: the config's")
-    parser.add_argument("--format", default="", help="of a set made elsewhere: rcig, frepo, npz, safetensors")
+    parser.add_argument(
+        "--format", default="", help="of a set made elsewhere: rcig, frepo, vico, mtt, kip, npz, safetensors"
+    )
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     parser.add_argument("--full_data_steps", type=int, default=0, help="also train on the whole training set, so long")
     parser.add_argument(
-        "--baselines", default="real", help="what to compare with, of real, optimised, average, kmeans, noise, normal"
+        "--baselines",
+        default="real",
+        help="what to compare with: real, optimised, herding, k_center, forgetting, average, kmeans, noise, normal",
     )
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()

@@ -1,6 +1,7 @@
 """What a distilled set is compared with: sets of the same size that nobody distilled.
 
 real, average, kmeans, noise, normal    starting sets, rcig/initialize.py
+herding, k_center, forgetting           coresets by one network trained on the whole training split, rcig/coreset.py
 optimised                               of 20 random real sets the one whose networks do best on training examples
                                         (Wang et al. 2018 keep 20 of 50, measured on 20 networks)
 """
@@ -12,13 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcig import label_starts
+from rcig import coreset, label_starts
 from rcig.errors import unknown
 from rcig.initialize import STARTS, initialize
-from rcig.types import Batch, Dataset, Key, Synthetic
+from rcig.types import Batch, Dataset, Key, Model, Synthetic
 
 DRAWS, ROWS = 20, 2000  # sets, and training examples that choose
-NAMES = (*STARTS, "optimised")
+NAMES = (*STARTS, *coreset.SELECTIONS, "optimised")
 
 Judge = Callable[[Key, Synthetic], Any]  # -> a result with an accuracy
 
@@ -30,18 +31,28 @@ def make(
     ipc: int,
     classes: Sequence[int],
     labels: label_starts.LabelStart,
+    model: Model,
     judge_on: Callable[[Dataset], Judge],
 ) -> dict[str, Synthetic]:
     """Return the baselines called ``names``, class-major rows of ``classes``; random real examples always.
 
-    Args: labels, as the distillation started from; judge_on, how a candidate is judged on a data set's test split.
+    Args: labels, as the distillation started from; model, whose features coresets compare; judge_on, how a candidate is
+    judged on a data set's test split.
     Raises: UserError for an unknown name, before anything is measured.
     """
     for name in names:
         if name not in NAMES:
             raise unknown("baseline", name, NAMES)
-    draw = lambda name, key: label_starts.relabelled(labels, initialize(name, key, dataset, ipc, classes))
-    chosen = dict.fromkeys(["real", *names])
+    chosen, key_network = dict.fromkeys(["real", *names]), jax.random.fold_in(key, 1)
+    observed = coreset.observe(key_network, model, dataset) if coreset.SELECTIONS.keys() & chosen else None
+
+    def draw(name: str, key: Key) -> Synthetic:
+        if name in coreset.SELECTIONS:
+            made = coreset.select(name, key, dataset, ipc, classes, observed)
+        else:
+            made = initialize(name, key, dataset, ipc, classes)
+        return label_starts.relabelled(labels, made)
+
     return {
         name: _optimised(key, dataset, draw, judge_on) if name == "optimised" else draw(name, key) for name in chosen
     }

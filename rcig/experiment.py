@@ -111,12 +111,13 @@ def evaluate(
     config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
     began = time.monotonic()
     dataset = dataset or load_dataset(config)
-    _check_space(distilled, dataset, config.dataset)
+    check_space(distilled, dataset, config.dataset)
     judge = make_judge(config, dataset)
     key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
     labels = label_starts.LabelStart(**config.labels.to_dict())
     rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
-    compared = baselines.make(compare, key_draw, *rows, partial(_quick_judge, config))
+    model = make_model(config.eval.model, dataset)
+    compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config))
     result = judge(key, distilled.synthetic)
     report = {
         "protocol": config.eval.protocol,
@@ -152,7 +153,8 @@ def _accuracies(result: Any) -> dict[str, Any]:
     return report
 
 
-def _check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> None:
+def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> None:
+    """Raise UserError unless a set lives in the space of the data set called ``name``, as far as its card says."""
     check_fits(distilled.synthetic, dataset)
     space = distilled.card["pixel_space"]
     if space not in ("unknown", dataset.preprocessing["kind"]):

@@ -3,6 +3,14 @@
 Example:
     distilled = read("checkpoint_15000", "rcig", num_classes=10)  # (M, H, W, C) and (M, 10), class-major
     export(distilled, "set.safetensors")                          # or "set.npz"; the card travels along
+
+rcig, frepo        Flax checkpoints of these references
+vico               res_*.pt of DC, DSA and DM: the last experiment's images (M, C, H, W) and class numbers
+mtt                images_best.pt, with labels_best.pt beside it (MTT, TESLA, DATM; also images.pt and labels.pt)
+kip                npz of KIP: images (M, H, W, C) and centred labels
+npz, safetensors   ours, and anybody's with images (or inputs) and labels
+
+Inputs stay in the space of their maker: preprocess test examples alike (KIP's images of unit norm, MTT's own ZCA).
 """
 
 import io
@@ -15,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from rcig import torch_format
 from rcig.card import Distilled, check, new_card, seal
 from rcig.errors import UserError, unknown
 from rcig.files import write
@@ -98,9 +107,35 @@ def _safetensors(path: Path) -> tuple[Arrays, Any]:
         return {key: file.get_tensor(key) for key in file.keys()}, None if card is None else json.loads(card)
 
 
+def _vico(path: Path) -> tuple[Arrays, None]:
+    """Read the results of DC, DSA or DM, a list with a set for each experiment; the last, as DC-bench does."""
+    content = torch_format.load(path)
+    if not isinstance(content, dict) or not isinstance(content.get("data"), list) or not content["data"]:
+        raise ValueError("it has no list 'data' of experiments")
+    images, labels = content["data"][-1]
+    return {"inputs": _nhwc(images), "labels": labels}, None
+
+
+def _mtt(path: Path) -> tuple[Arrays, None]:
+    """Read images and, from the file beside them that is called so, their labels (M,) or (M, K)."""
+    beside = path.with_name(path.name.replace("images", "labels", 1))
+    if beside == path or not beside.is_file():
+        raise ValueError("it must be called like images_best.pt and have labels_best.pt beside it")
+    return {"inputs": _nhwc(torch_format.load(path)), "labels": torch_format.load(beside)}, None
+
+
+def _nhwc(images: Any) -> np.ndarray:
+    if not isinstance(images, np.ndarray) or images.ndim != 4:
+        raise ValueError(f"its images must be a tensor (M, C, H, W), not {np.shape(images)}")
+    return images.transpose(0, 2, 3, 1)
+
+
 FORMATS: dict[str, Callable[[Path], tuple[Arrays, Any]]] = {
     "rcig": _rcig,
     "frepo": _frepo,
+    "vico": _vico,
+    "mtt": _mtt,
+    "kip": _npz,
     "npz": _npz,
     "safetensors": _safetensors,
 }

@@ -28,7 +28,7 @@ def real(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) 
     Raises: UserError when ipc is below 1 or larger than the smallest class.
     """
     classes = groups(dataset, ipc, init_labels)
-    _check_sizes(dataset, ipc, classes)
+    check_sizes(dataset, ipc, classes)
     labels = np.asarray(dataset.train.labels)
     counts = np.bincount(labels, minlength=dataset.num_classes)
     order = np.asarray(jax.random.permutation(key, len(labels)))
@@ -36,7 +36,7 @@ def real(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) 
     first = (np.cumsum(counts) - counts)[classes]
     rows = (first[:, None] + np.arange(ipc)).reshape(-1)  # (M,)
     inputs = np.asarray(dataset.train.inputs[by_class[rows]], np.float32)
-    return _labelled(inputs, dataset, classes)
+    return labelled(inputs, dataset, classes)
 
 
 def noise(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> Synthetic:
@@ -49,13 +49,13 @@ def normal(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()
     """Draw every input from N(0, 1) in model-input space (DD, Wang et al. 2018). Raises: UserError for a bad ipc."""
     classes = groups(dataset, ipc, init_labels)
     shape = (len(classes) * ipc, *dataset.example_shape)
-    return _labelled(jax.random.normal(key, shape, jnp.float32), dataset, classes)
+    return labelled(jax.random.normal(key, shape, jnp.float32), dataset, classes)
 
 
 def average(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> Synthetic:
     """Take the mean training example of every class, the same one ``ipc`` times; the key is not used."""
     classes = groups(dataset, ipc, init_labels)
-    return _labelled(np.repeat(class_means(dataset, classes), ipc, axis=0), dataset, classes)
+    return labelled(np.repeat(class_means(dataset, classes), ipc, axis=0), dataset, classes)
 
 
 def kmeans(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> Synthetic:
@@ -66,12 +66,12 @@ def kmeans(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()
     Raises: UserError when ipc is below 1 or larger than the smallest class.
     """
     classes = groups(dataset, ipc, init_labels)
-    _check_sizes(dataset, ipc, classes)
+    check_sizes(dataset, ipc, classes)
     if ipc == 1:
         return average(key, dataset, ipc, init_labels)
     seeds = np.asarray(jax.random.bits(key, (len(classes),), jnp.uint32))
     centres = [_centres(int(seed), dataset, ipc, label) for seed, label in zip(seeds, classes, strict=True)]
-    return _labelled(np.concatenate(centres), dataset, classes)
+    return labelled(np.concatenate(centres), dataset, classes)
 
 
 def everything(dataset: Dataset) -> Synthetic:
@@ -115,8 +115,8 @@ def groups(dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> list[
 
 def class_means(dataset: Dataset, classes: Sequence[int]) -> np.ndarray:
     """Return the mean training example of each of some classes, (len(classes), ...) float32, summed in float64."""
-    _check_sizes(dataset, 1, classes)
-    return np.stack([_mean(dataset.train.inputs, _rows_of(dataset, label)) for label in classes])
+    check_sizes(dataset, 1, classes)
+    return np.stack([_mean(dataset.train.inputs, rows_of(dataset, label)) for label in classes])
 
 
 def _mean(inputs: Array, rows: np.ndarray) -> np.ndarray:
@@ -129,7 +129,7 @@ def _centres(seed: int, dataset: Dataset, ipc: int, label: int) -> np.ndarray:
     """Return the k-means centres (ipc, ...) of one class."""
     from sklearn.cluster import KMeans  # a second to import, wanted by this start only
 
-    draw, rows = np.random.RandomState(seed), _rows_of(dataset, label)
+    draw, rows = np.random.RandomState(seed), rows_of(dataset, label)
     if len(rows) > MAX_CLUSTERED:
         rows = np.sort(draw.choice(rows, MAX_CLUSTERED, replace=False))
     inputs = np.asarray(dataset.train.inputs[rows], np.float32).reshape(len(rows), -1)
@@ -137,18 +137,20 @@ def _centres(seed: int, dataset: Dataset, ipc: int, label: int) -> np.ndarray:
     return fitted.cluster_centers_.reshape(ipc, *dataset.example_shape)
 
 
-def _rows_of(dataset: Dataset, label: int) -> np.ndarray:
+def rows_of(dataset: Dataset, label: int) -> np.ndarray:
+    """Return the rows (n,) of the training split that are of one class."""
     return np.flatnonzero(np.asarray(dataset.train.labels) == label)
 
 
-def _labelled(inputs: Array, dataset: Dataset, classes: Sequence[int]) -> Synthetic:
+def labelled(inputs: Array, dataset: Dataset, classes: Sequence[int]) -> Synthetic:
     """Give the rows of a start their centred labels."""
     ipc = len(inputs) // len(classes)
     labels = jnp.repeat(jnp.asarray(classes), ipc)
     return Synthetic(jnp.asarray(inputs, jnp.float32), centred_targets(labels, dataset.num_classes))
 
 
-def _check_sizes(dataset: Dataset, ipc: int, classes: Sequence[int]) -> None:
+def check_sizes(dataset: Dataset, ipc: int, classes: Sequence[int]) -> None:
+    """Raise UserError unless every class has ``ipc`` training examples."""
     counts = np.bincount(np.asarray(dataset.train.labels), minlength=dataset.num_classes)
     smallest = min(classes, key=counts.__getitem__)
     if ipc > counts[smallest]:

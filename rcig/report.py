@@ -15,6 +15,9 @@ BASELINES = {
     "random": "random real examples",
     "average": "class averages",
     "kmeans": "k-means centres",
+    "herding": "herding",
+    "k_center": "k-center",
+    "forgetting": "most forgotten examples",
     "optimised": "best of 20 random real sets",
     "noise": "noise",
     "normal": "normal noise",
@@ -27,6 +30,7 @@ def table(result: Mapping[str, Any]) -> str:
     rows = [("distilled", result["accuracy"], result["std"])]
     if "accuracy_augmented" in result:
         rows.append(("distilled, with augmentation", result["accuracy_augmented"], result["std_augmented"]))
+    rows += [(f"  {name}", row["accuracy"], row["std"]) for name, row in result.get("architectures", {}).items()]
     shown = {key: label for name, label in BASELINES.items() if (key := f"baseline_{name}") in result}
     rows += [(label, result[key], result[f"{key}_std"]) for key, label in shown.items()]
     if "full_data" in result:

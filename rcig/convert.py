@@ -1,0 +1,108 @@
+"""The command `python -m rcig.convert`: a distilled set, from whatever it is in, to what another program reads."""
+
+import argparse
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rcig import command, formats
+from rcig.card import Distilled
+from rcig.errors import UserError
+from rcig.files import write
+
+EXAMPLES = """
+examples:
+  python -m rcig.convert runs/mnist mnist.npz
+  python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist.safetensors
+  python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist_pictures
+  python -m rcig.convert res_DM_CIFAR10_ConvNet_50ipc.pt dm.npz --format=vico --config.dataset=cifar10
+  python -m rcig.convert images_best.pt pictures --format=mtt --config.dataset=cifar10 --config.preprocessing=zca
+
+SRC is a workdir, a distilled/ folder, or a file with its --format. DST ending in .npz or .safetensors becomes one file
+that eval.py --format=npz reads again, card and all. Any other DST is a new folder of pictures, <class>/<row>.png with
+labels.csv and card.json: 8 bits a channel, for the eye, clipped to what a screen shows. Pixels need the data set's
+way back, and files of other programs its classes: --config and --config.FIELD=VALUE say which, default the set's own.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m rcig.convert",
+        description="Write a distilled set for another program.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.error = command.usage_error
+    parser.add_argument("src", type=Path, help="a workdir, a distilled/ folder, or a file")
+    parser.add_argument("dst", type=Path, help="a .npz or .safetensors file, or a new folder for pictures")
+    parser.add_argument("--format", default="", help=f"of a file SRC: {', '.join(formats.FORMATS)}")
+    parser.add_argument("--config", default="", help="config file, for sets that bring none")
+    flags, overrides = parser.parse_known_args()
+
+    from rcig import artefact, experiment
+    from rcig import config as configs
+
+    distilled = None if flags.format else artefact.load(flags.src)
+    if distilled and flags.dst.suffix and not overrides:
+        return _file(distilled, flags.dst)
+    own = distilled.card["config"] if distilled and not flags.config else {}
+    config = configs.from_dict(own, overrides) if own else configs.load(flags.config or "default", overrides)
+    command.set_up_jax(config.precision, config.x64)
+    dataset = experiment.load_dataset(config)
+    distilled = distilled or formats.read(flags.src, flags.format, dataset.num_classes)
+    if flags.dst.suffix:
+        return _file(distilled, flags.dst)
+    experiment.check_space(distilled, dataset, config.dataset)
+    pictures(distilled, flags.dst, dataset.decode, dataset.class_names)
+    print(f"{len(distilled.inputs)} pictures in {flags.dst}")
+
+
+def pictures(
+    distilled: Distilled, folder: Path, decode: Callable[[np.ndarray], np.ndarray], class_names: tuple[str, ...]
+) -> None:
+    """Write every example of a set as <class>/<row>.png, its labels to labels.csv and its card to card.json.
+
+    A class's folder is its number and its name, so that their order is that of the labels; a row's class is the one it
+    started from. Args: decode, of the data set, to pixels (M, H, W, C), which are clipped to [0, 1].
+    Raises: UserError for what is no set of images, and rather than write into a folder that holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} must be a new or empty folder but holds something; choose another")
+    pixels = decode(np.asarray(distilled.inputs, np.float32))
+    if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
+        raise UserError(f"only images become pictures, not examples {pixels.shape[1:]}; convert to .npz")
+    pixels = np.rint(255 * np.clip(np.nan_to_num(pixels), 0, 1)).astype(np.uint8)
+    digits = len(str(len(class_names) - 1))
+    table = [["file", *(f"label {name}" for name in class_names)]]
+    for row, (picture, labels) in enumerate(zip(pixels, distilled.labels, strict=True)):
+        label = distilled.classes[row // distilled.card["ipc"]]
+        safe = re.sub(r"[^\w-]+", "_", class_names[label])
+        name = f"{label:0{digits}}_{safe}/{row}.png"
+        write(folder / name, _png(picture))
+        table.append([name, *map(str, labels)])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table)
+    write(folder / "labels.csv", text.getvalue().encode())
+    write(folder / "card.json", (json.dumps(distilled.card, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _file(distilled: Distilled, path: Path) -> None:
+    formats.export(distilled, path)
+    print(f"{len(distilled.inputs)} examples in {path}")
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    command.main(main)

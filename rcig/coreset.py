@@ -1,0 +1,200 @@
+"""Coresets: real examples chosen with care, which every distilled set should beat.
+
+herding      the examples whose running mean stays closest to the class mean (Welling 2009; DM's continual learning)
+k_center     the examples that leave no other one far away, greedily (Gonzalez 1985; Sener & Savarese 2018)
+forgetting   the examples that a network in training forgets most often (Toneva et al. 2019)
+
+    observed = observe(key, model, dataset)                       # one network, trained on the whole training split
+    synthetic = herding(key, dataset, 10, observed=observed)      # (10 K, ...), class-major, centred one-hot labels
+
+Herding and k-center compare features of that network (the inputs of its last layer, after the last epoch), or, where no
+network is given, the examples themselves in model-input space. Every class is chosen from alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rcig import pool
+from rcig.data import sampling
+from rcig.data.text import as_leaves
+from rcig.errors import UserError, unknown
+from rcig.initialize import check_sizes, groups, labelled, rows_of
+from rcig.types import Dataset, Key, Model, Outputs, Synthetic, Variables
+
+EPOCHS = 10  # N / batch steps each; after each one every training example is classified
+BATCH_SIZE, LEARNING_RATE = 256, 1e-3  # Adam's
+_CHUNK = 500  # examples a network sees at a time where it only looks
+
+
+class Observed(NamedTuple):
+    """What a network that was trained on the whole training split says of it."""
+
+    embed: Callable[[Any], np.ndarray]  # (n, ...) inputs -> (n, D) features
+    events: np.ndarray  # (N,) how often each training example was forgotten, see ``forgotten``
+
+
+def observe(key: Key, model: Model, dataset: Dataset, epochs: int = EPOCHS) -> Observed:
+    """Train a fresh network on the training split and keep what coresets ask of it.
+
+    Deviation from Toneva et al.: whether an example is classified correctly is asked after every epoch, in
+    running-statistics mode, not when its batch comes; so one count does not depend on the order of rows.
+    Cost: epochs passes forward and backward, and epochs passes forward, over the training split.
+    """
+    labels, correct = np.asarray(dataset.train.labels), []
+    for variables in _epochs(key, model, dataset, epochs):
+        embed = partial(_features, model, variables)
+        seen = [np.argmax(out.logits, axis=1) for out in _outputs(model, variables, dataset.train.inputs)]
+        correct.append(np.concatenate(seen) == labels)
+    return Observed(embed, forgotten(np.stack(correct)))
+
+
+def forgotten(correct: np.ndarray) -> np.ndarray:
+    """Return how often examples turn from right to wrong; E + 1, more than possible, where they never were right.
+
+    Args: correct (E, N) bool, after each of E epochs. Returns: (N,) int.
+    """
+    events = np.sum(correct[:-1] & ~correct[1:], axis=0)
+    return np.where(correct.any(axis=0), events, len(correct) + 1)
+
+
+def herding(
+    key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
+) -> Synthetic:
+    """Choose, one after the other, the example nearest to (i + 1) mean - sum of those chosen; the key is not used.
+
+    Raises: UserError for a bad ipc, one larger than a class, or bad labels. Cost: O(ipc n D) a class of n examples.
+    """
+    return _choose(lambda rows: herd(_of(rows, dataset, observed), ipc), dataset, ipc, init_labels)
+
+
+def k_center(
+    key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
+) -> Synthetic:
+    """Choose the example nearest to the class mean, then ever the one farthest from those chosen; the key is not used.
+
+    Raises and cost as `herding`.
+    """
+    return _choose(lambda rows: cover(_of(rows, dataset, observed), ipc), dataset, ipc, init_labels)
+
+
+def forgetting(
+    key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
+) -> Synthetic:
+    """Choose the examples with the most forgetting events, those never learned first; equals at random.
+
+    Raises: UserError as `herding`, and without ``observed``.
+    """
+    if observed is None:
+        raise UserError("forgetting counts what a network forgets and so must have one; pass observed=observe(...)")
+    draw = np.asarray(jax.random.permutation(key, len(observed.events)))
+    order = lambda rows: np.lexsort((draw[rows], -observed.events[rows]))[:ipc]
+    return _choose(order, dataset, ipc, init_labels)
+
+
+SELECTIONS: dict[str, Callable[..., Synthetic]] = {
+    "herding": herding,
+    "k_center": k_center,
+    "forgetting": forgetting,
+}
+
+
+def select(
+    name: str, key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
+) -> Synthetic:
+    """Make the coreset called ``name``, one of ``SELECTIONS``. Raises UserError that lists the known names."""
+    if name not in SELECTIONS:
+        raise unknown("coreset", name, SELECTIONS)
+    return SELECTIONS[name](key, dataset, ipc, init_labels, observed)
+
+
+def herd(features: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` different rows of features (n, D) by herding; of equally good ones the first."""
+    mean, total, chosen = features.mean(axis=0), np.zeros(features.shape[1]), []
+    for i in range(count):
+        distances = _distances(features, (i + 1) * mean - total)
+        distances[chosen] = np.inf
+        chosen.append(int(np.argmin(distances)))
+        total += features[chosen[-1]]
+    return np.array(chosen)
+
+
+def cover(features: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` different rows of features (n, D) by greedy k-center; of equally far ones the first."""
+    chosen = [int(np.argmin(_distances(features, features.mean(axis=0))))]
+    nearest = _distances(features, features[chosen[0]])  # of every row to those chosen
+    while len(chosen) < count:
+        nearest[chosen] = -1  # lest it be chosen twice where many rows are equal
+        chosen.append(int(np.argmax(nearest)))
+        nearest = np.minimum(nearest, _distances(features, features[chosen[-1]]))
+    return np.array(chosen)
+
+
+def _distances(features: np.ndarray, point: np.ndarray) -> np.ndarray:
+    return np.square(features - point).sum(axis=1)
+
+
+def _choose(
+    rule: Callable[[np.ndarray], np.ndarray], dataset: Dataset, ipc: int, init_labels: Sequence[int]
+) -> Synthetic:
+    """Return the training examples whose places among the rows of their class ``rule`` tells."""
+    classes = groups(dataset, ipc, init_labels)
+    check_sizes(dataset, ipc, classes)
+    rows = np.concatenate([of_class[rule(of_class)] for of_class in (rows_of(dataset, label) for label in classes)])
+    return labelled(np.asarray(dataset.train.inputs[rows], np.float32), dataset, classes)
+
+
+def _of(rows: np.ndarray, dataset: Dataset, observed: Observed | None) -> np.ndarray:
+    """Return the features (n, D) of some training examples; without a network, the examples as they are."""
+    inputs = dataset.train.inputs[rows]
+    return np.asarray(inputs, np.float32).reshape(len(rows), -1) if observed is None else observed.embed(inputs)
+
+
+def _epochs(key: Key, model: Model, dataset: Dataset, epochs: int) -> Iterator[Variables]:
+    """Train a fresh network; yield it after every epoch."""
+    inputs, labels = jax.tree.map(jnp.asarray, as_leaves(dataset.train.inputs)), jnp.asarray(dataset.train.labels)
+    size = min(BATCH_SIZE, len(labels))
+    key_start, key_train = jax.random.split(key)
+    member = pool.fresh(key_start, model.init, optax.adam(LEARNING_RATE))
+    for epoch in range(epochs):
+        key_epoch = jax.random.fold_in(key_train, epoch)
+        member = _train(model, size, key_epoch, member, inputs, labels, len(labels) // size)
+        yield member.variables
+
+
+@partial(jax.jit, static_argnames=("model", "size"))
+def _train(model, size, key, member, inputs, labels, num_steps):
+    """Train a member of a pool on random batches of different rows."""
+
+    def gradient(key, variables):
+        key_rows, key_apply = jax.random.split(key)
+        rows = sampling.iid(key_rows, len(labels), size)
+
+        def loss(params):
+            outputs, after = model.apply({**variables, "params": params}, inputs[rows], True, key_apply)
+            return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels[rows]).mean(), after
+
+        grads, after = jax.grad(loss, has_aux=True)(variables["params"])
+        return grads, jax.tree.map(lambda new, old: new.astype(old.dtype), after, variables)
+
+    return pool.train(key, member, gradient, optax.adam(LEARNING_RATE), num_steps)
+
+
+def _outputs(model: Model, variables: Variables, inputs: Any) -> Iterator[Outputs]:
+    for start in range(0, inputs.shape[0], _CHUNK):
+        chunk = jnp.asarray(inputs[start : start + _CHUNK])
+        yield jax.device_get(_apply(model, variables, chunk))
+
+
+def _features(model: Model, variables: Variables, inputs: Any) -> np.ndarray:
+    return np.concatenate([out.features for out in _outputs(model, variables, inputs)])
+
+
+@partial(jax.jit, static_argnames="model")
+def _apply(model, variables, inputs):
+    return model.apply(variables, inputs, False, None)[0]

@@ -1,0 +1,88 @@
+"""`python -m rcig.convert`: every source to every destination, and what it refuses."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from commands import call
+from PIL import Image
+from torch_files import save_set
+
+from rcig import artefact, experiment, formats
+from rcig import config as configs
+
+DIGITS = ["--config.dataset=digits"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return experiment.load_dataset(configs.load("quickstart"))
+
+
+@pytest.fixture(scope="module")
+def workdir(digits, tmp_path_factory):
+    """A workdir whose set has two rows of digits 7 and 3."""
+    folder = tmp_path_factory.mktemp("run")
+    config = configs.load("quickstart", ["--config.init_labels=7,3", "--config.ipc=2"])
+    start = experiment.make_start(config, digits)
+    artefact.save(folder / "distilled", start, experiment._card(config, digits, 5))
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_a_workdir_becomes_one_file(workdir, suffix, tmp_path):
+    ended = call("rcig.convert", workdir, tmp_path / f"set.{suffix}")
+    assert ended.status == 0 and ended.out == f"4 examples in {tmp_path / f'set.{suffix}'}\n"
+    again = formats.read(tmp_path / f"set.{suffix}", suffix, num_classes=10)
+    assert again.card == artefact.load(workdir).card
+    np.testing.assert_array_equal(again.inputs, artefact.load(workdir).inputs)
+
+
+def test_a_set_becomes_pictures(workdir, digits, tmp_path):
+    ended = call("rcig.convert", workdir / "distilled", tmp_path / "pictures")
+    assert ended.status == 0, ended.err
+    distilled = artefact.load(workdir)
+    with open(tmp_path / "pictures/labels.csv") as file:
+        header, *table = csv.reader(file)
+    assert header == ["file", *(f"label {name}" for name in digits.class_names)]
+    assert [row[0] for row in table] == ["7_7/0.png", "7_7/1.png", "3_3/2.png", "3_3/3.png"]
+    np.testing.assert_array_equal(np.array([row[1:] for row in table], np.float32), distilled.labels)
+    pixels = np.clip(digits.decode(distilled.inputs), 0, 1)[..., 0]
+    shown = np.stack([np.asarray(Image.open(tmp_path / "pictures" / row[0])) for row in table])
+    assert shown.dtype == np.uint8 and np.abs(shown / 255 - pixels).max() <= 0.5 / 255 + 1e-6
+    assert json.loads((tmp_path / "pictures/card.json").read_text()) == distilled.card
+
+
+def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):
+    images = np.random.default_rng(0).normal(0, 3, (10, 1, 8, 8)).astype(np.float32)  # beyond black and white
+    path = save_set(tmp_path / "res.pt", images, np.arange(10))
+    for destination in ("set.npz", "pictures"):
+        ended = call("rcig.convert", path, tmp_path / destination, "--format=vico", *DIGITS)
+        assert ended.status == 0, ended.err
+    again = formats.read(tmp_path / "set.npz", "npz", num_classes=10)
+    np.testing.assert_array_equal(again.inputs[..., 0], images[:, 0])
+    assert again.card["source"] == "res.pt"
+    shown = np.asarray(Image.open(tmp_path / "pictures/4_4/4.png"))
+    assert shown.min() == 0 and shown.max() == 255
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["{tmp}/set.pt"], "unknown suffix '.pt'"),
+        (["{tmp}/full"], "must be a new or empty folder but holds something"),
+        (["{tmp}/full/file"], "must be a new or empty folder"),
+        (["{tmp}/new", "--config.preprocessing=zca"], "--config.preprocessing=standard"),
+        (["{tmp}/set.npz", "--fromat=vico"], "--fromat"),
+        (["{tmp}/set.npz", "--format=vic"], "unknown format 'vic'; did you mean 'vico'"),
+        ([], "the following arguments are required: dst; --help shows examples"),
+    ],
+)
+def test_mistakes_are_one_line(workdir, tmp_path, flags, message):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    ended = call("rcig.convert", workdir, *(flag.format(tmp=tmp_path) for flag in flags))
+    assert ended.status == 2 and ended.err.startswith("error: ") and ended.err.count("\n") == 1
+    assert message in ended.err
+    assert not (tmp_path / "new").exists() and not (tmp_path / "set.npz").exists()
