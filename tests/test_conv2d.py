@@ -7,7 +7,7 @@ from jax import lax
 
 from rcig.models._banded import banded_conv2d
 from rcig.models._conv2d import _DIMENSIONS, conv2d
-from rcig.models.alexnet import strided_conv2d
+from rcig.models._strided import strided_conv2d
 
 PADDINGS = ["SAME", "VALID", ((3, 3), (3, 3)), ((0, 2), (1, 0))]
 
@@ -45,15 +45,17 @@ def test_equals_lax_at_every_order(conv, padding, order):
         assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(b))
 
 
-@pytest.mark.parametrize("side", [17, 18, 20, 24])
-def test_strided_equals_lax(side):
-    padding = ((2, 2), (2, 2))
-    (x, k), _ = operands(2, (side, 21), (11, 10))
-    loss = lambda conv: lambda x, k: jnp.sum(jnp.sin(conv(x, k, padding)))
-    lax_conv = lambda x, k, padding: lax.conv_general_dilated(x, k, (4, 4), padding, dimension_numbers=_DIMENSIONS)
-    assert strided_conv2d(x, k, padding).shape == lax_conv(x, k, padding).shape
-    for a, b in zip(*(jax.grad(loss(conv), (0, 1))(x, k) for conv in (strided_conv2d, lax_conv)), strict=True):
-        assert jnp.max(jnp.abs(a - b)) < 1e-11
+@pytest.mark.parametrize("stride, sides, kernel, pad", [(4, (17, 18, 20, 24), (11, 10), 2), (2, (7, 8), (3, 3), 1)])
+def test_strided_equals_lax(stride, sides, kernel, pad):
+    padding = ((pad, pad), (pad, pad))
+    strided = lambda x, k: strided_conv2d(x, k, padding, stride)
+    lax_conv = lambda x, k: lax.conv_general_dilated(x, k, (stride, stride), padding, dimension_numbers=_DIMENSIONS)
+    loss = lambda conv: lambda x, k: jnp.sum(jnp.sin(conv(x, k)))
+    for side in sides:
+        (x, k), _ = operands(2, (side, 21), kernel)
+        assert strided(x, k).shape == lax_conv(x, k).shape
+        for a, b in zip(*(jax.grad(loss(conv), (0, 1))(x, k) for conv in (strided, lax_conv)), strict=True):
+            assert jnp.max(jnp.abs(a - b)) < 1e-11
 
 
 @pytest.mark.parametrize("batch", [8, 16, 21])  # one chunk, whole chunks, a remainder

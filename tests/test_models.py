@@ -7,24 +7,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from jax import lax
 
 from rcig import lookup
 from rcig.errors import UserError
+from rcig.models._names import network
 
 SMALL = {  # a small input of each network, and options that make it small
     "alexcifarnet": ((8, 8, 3), {}),
     "convnet": ((8, 8, 3), {"width": 4, "depth": 2}),
+    "dc_alexnet": ((8, 8, 3), {"width": 8}),
     "dc_convnet": ((8, 8, 3), {"width": 4, "depth": 2}),
     "lenet": ((28, 28, 1), {}),
+    "mlp": ((7,), {"width": 4}),
+    "resnet": ((28, 28, 1), {"width": 4, "depth": 10}),
     "text_conv_lstm": ((5, 13), {"width": 3}),
     "text_convnet": ((7, 6), {"width": 3}),
     "text_lstm": ((5, 4), {"width": 3, "depth": 1}),
     "text_rnn": ((5, 4), {"width": 3, "depth": 1}),
     "text_transformer": ((5, 8), {"depth": 1}),
+    "vgg": ((32, 32, 3), {"width": 4}),
 }
 KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
 LARGE = ["alexnet"]  # too large to run here: their shapes only
 NORMS = ["none", "batch", "instance", "layer", "group"]
+DEEP = ["dc_alexnet", "resnet", "vgg"]  # slow to compile: with two norms only
 
 
 def options_of(name):
@@ -34,7 +42,7 @@ def options_of(name):
 CASES = [
     (name, {"norm": norm} if norm else {})
     for name in SMALL
-    for norm in (NORMS if "norm" in options_of(name) else [None])
+    for norm in (["batch", "instance"] if name in DEEP else NORMS if "norm" in options_of(name) else [None])
 ]
 WITH_DROPOUT = [name for name in SMALL if "dropout" in options_of(name)]
 
@@ -43,7 +51,7 @@ WITH_DROPOUT = [name for name in SMALL if "dropout" in options_of(name)]
 def small(name, **options):
     """Return (model, its variables, a batch of 6)."""
     shape, size = SMALL[name]
-    model = lookup.find("rcig.models", name).make(shape, 5, **size, **options)
+    model = lookup.find("rcig.models", name).make(shape, 5, **size | options)
     return model, jax.jit(model.init)(KEY), jax.random.normal(KEY, (6, *shape))
 
 
@@ -67,6 +75,15 @@ def count(params):
         ("lenet", (32, 32, 3), 10, 84, 62_006),
         ("alexcifarnet", (32, 32, 3), 10, 192, 1_756_426),
         ("alexnet", (224, 224, 3), 1000, 4096, 61_100_840),
+        ("lenet", (64, 64, 3), 10, 84, 338_486),
+        ("mlp", (32, 32, 3), 10, 128, 411_146),
+        ("mlp", (28, 28, 1), 10, 128, 118_282),
+        ("dc_alexnet", (28, 28, 1), 10, 3072, 1_865_802),
+        ("dc_alexnet", (64, 64, 3), 10, 12_288, 1_964_362),
+        ("vgg", (28, 28, 1), 10, 512, 9_229_962),
+        ("vgg", (64, 64, 3), 10, 2048, 9_246_474),
+        ("resnet", (28, 28, 1), 10, 512, 11_172_810),
+        ("resnet", (64, 64, 3), 200, 2048, 11_578_632),
         ("text_convnet", (400, 100), 1, 300, 120_601),
         ("text_rnn", (30, 100), 5, 200, 101_805),
         ("text_lstm", (30, 100), 6, 200, 404_406),
@@ -79,6 +96,80 @@ def test_parameter_counts(name, shape, num_classes, features, expected):
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     assert count(params) == expected
     assert params["head"]["kernel"].shape == (features, num_classes)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        *((f"ConvNet{ending}", 320_010) for ending in ("", "D3", "W128", "AR", "AS", "AL", "ASwish", "ASwishBN")),
+        *((f"ConvNet{ending}", 320_010) for ending in ("IN", "BN", "GN", "AP", "MP")),
+        *(("ConvNetD1", 331_530), ("ConvNetD2", 233_610), ("ConvNetD4", 452_490)),
+        *(("ConvNetW32", 24_714), ("ConvNetW64", 86_282), ("ConvNetW256", 1_229_834)),
+        *(("ConvNetNN", 319_242), ("ConvNetLN", 663_306), ("ConvNetNP", 1_610_250)),
+        *(("MLP", 411_146), ("LeNet", 62_006), ("AlexNet", 1_872_202), ("AlexNetBN", 1_874_122)),
+        *(("VGG11", 9_231_114), ("VGG11BN", 9_231_114), ("VGG16BN", 14_728_266)),
+        *(("ResNet18", 11_173_962), ("ResNet18BN", 11_173_962)),
+        *(("ResNet18_AP", 11_250_762), ("ResNet18BN_AP", 11_250_762)),
+    ],
+)
+def test_the_papers_names_and_their_parameter_counts(name, expected):
+    """At 32x32x3 and 10 classes, as the references' networks have them."""
+    plugin, options = network(name)
+    model = lookup.find("rcig.models", plugin).make((32, 32, 3), 10, **options)
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    assert count(variables["params"]) == expected
+    assert ("batch_stats" in variables) == ("BN" in name)
+
+
+def test_names_say_options():
+    assert network("ConvNetASwishBN") == ("dc_convnet", {"activation": "swish", "norm": "batch"})
+    assert network("ConvNetD2W16NN") == ("dc_convnet", {"depth": 2, "width": 16, "norm": "none"})
+    assert network("ResNet18BN_AP") == ("resnet", {"depth": 18, "norm": "batch", "downsampling": "average"})
+    for wrong in ("ConvNetW", "AlexNetD3", "VGG11_AP", "ConvNetBNIN", "convnet", ""):
+        with pytest.raises(UserError, match=f"unknown network '{wrong}'.*known: AlexNet, AlexNetBN, .*ResNet18BN_AP"):
+            network(wrong)
+    with pytest.raises(UserError, match="did you mean 'ResNet18BN_AP'"):
+        network("ResNet18BN-AP")
+
+
+@pytest.mark.parametrize("downsampling, features", [("stride", 16), ("average", 16 * 9)])
+def test_resnet_by_hand(downsampling, features):
+    """Without norms, by lax's own strided convolution, and with a 1x1 convolution before its average."""
+    options = {"depth": 10, "width": 2, "norm": "none", "downsampling": downsampling}
+    model = lookup.find("rcig.models", "resnet").make((28, 28, 1), 5, **options)
+    variables = jax.jit(model.init)(KEY)
+    params, x = variables["params"], jax.random.normal(KEY, (3, 28, 28, 1))
+    logits = jax.jit(lambda x: model.apply(variables, x, False, None)[0].logits)(x)
+    mean = lambda x, side=2: nn.avg_pool(x, (side, side), (side, side))
+
+    def conv(x, layer, stride=1):
+        pad = len(layer["kernel"]) // 2
+        pads = ((pad, pad), (pad, pad))
+        return lax.conv_general_dilated(
+            x, layer["kernel"], (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def half(x, layer, between=lambda x: x):
+        return between(conv(x, layer, 2)) if downsampling == "stride" else mean(between(conv(x, layer)))
+
+    x = nn.relu(conv(x, params["Conv_0"]))
+    for stage in range(4):
+        block = params[f"Block_{stage}"]
+        y = half(x, block["Conv_0"], nn.relu) if stage else nn.relu(conv(x, block["Conv_0"]))
+        x = nn.relu(conv(y, block["Conv_1"]) + (half(x, block["Conv_2"]) if stage else x))
+    x = (mean(x, 4) if downsampling == "stride" else x).reshape(3, features)
+    np.testing.assert_allclose(logits, x @ params["head"]["kernel"] + params["head"]["bias"][None], atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling, features", [("average", 4 * 4 * 4), ("max", 4 * 4 * 4), ("none", 4 * 8 * 8)])
+def test_pooling_of_the_convnet(pooling, features):
+    model, variables, x = small("dc_convnet", pooling=pooling, depth=1, norm="none")
+    got = model.apply(variables, x, False, None)[0].features
+    conv = variables["params"]["Conv_0"]
+    y = lax.conv_general_dilated(x, conv["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    y = nn.relu(y + conv["bias"].reshape(1, 1, 1, -1))
+    pool = {"average": nn.avg_pool, "max": nn.max_pool, "none": lambda y, *_: y}[pooling]
+    np.testing.assert_allclose(got, pool(y, (2, 2), (2, 2)).reshape(6, features), atol=1e-6)
 
 
 def test_every_network_is_tested():
@@ -202,7 +293,15 @@ def test_networks_of_images_refuse_rows():
 @pytest.mark.parametrize(
     "name, shape, options, message",
     [
-        ("lenet", (16, 16, 1), {}, "28 or 32 pixels"),
+        ("lenet", (16, 16, 1), {}, "28, 32 or 64 pixels"),
+        ("vgg", (28, 28, 3), {}, "at least 32 pixels"),
+        ("vgg", (32, 32, 3), {"depth": 12}, "one of 11, 13, 16, 19"),
+        ("resnet", (8, 8, 1), {}, "at least 28 pixels"),
+        ("resnet", (32, 32, 3), {"downsampling": "averge"}, "did you mean 'average'"),
+        ("resnet", (32, 32, 3), {"depth": 50}, "one of 10, 18, 34"),
+        ("dc_alexnet", (784,), {}, "wants images"),
+        ("dc_convnet", (8, 8, 1), {"pooling": "maxx"}, "did you mean 'max'"),
+        ("mlp", (7,), {"width": 0}, "at least 1"),
         ("lenet", (28, 28, 1), {"init": "xavir"}, "did you mean 'xavier'"),
         ("lenet", (28, 28, 1), {"init_param": 0.0}, "init_param must be positive"),
         ("alexcifarnet", (784,), {}, "wants images"),

@@ -14,7 +14,7 @@ from rcig.types import Model, Outputs
 
 
 class Conv(nn.Module):
-    """A convolution at stride 1 with bias. x (B,H,W,C) -> (B,H',W',features)."""
+    """A convolution, at stride 1 unless ``convolve`` says otherwise. x (B,H,W,C) -> (B,H',W',features)."""
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
@@ -22,14 +22,18 @@ class Conv(nn.Module):
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
     convolve: Callable = conv2d
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x):
         if self.features < 1:
             raise UserError(f"model.width must be at least 1, not {self.features}")
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        x = self.convolve(x, kernel, self.padding)
+        if not self.use_bias:
+            return x
         bias = self.param("bias", self.bias_init, (self.features,))
-        return self.convolve(x, kernel, self.padding) + bias.reshape(1, 1, 1, -1)
+        return x + bias.reshape(1, 1, 1, -1)
 
 
 def _norms(momentum: float) -> dict[str, Callable[[bool], Callable]]:
@@ -86,6 +90,14 @@ def average_pool(x: jax.Array) -> jax.Array:
     return jnp.mean(x, (2, 4))  # on a CPU 1.5 times faster than slices, and than reduce_window when differentiated
 
 
+def pool_layer(name: str) -> Callable[[jax.Array], jax.Array]:
+    """Return a 2x2 pooling at stride 2: average, max, or none (the image keeps its size)."""
+    known = {"average": average_pool, "max": lambda x: max_pool(x, 2, 2), "none": lambda x: x}
+    if name not in known:
+        raise unknown("pooling", name, known)
+    return known[name]
+
+
 def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
     """Maximum over windows, padded by -inf on every side. (B,H,W,C) -> (B,(H+2*pad-window)//stride+1,W',C).
 
@@ -126,14 +138,24 @@ def depth_for(example_shape: tuple[int, ...], depth: int) -> int:
     return depth
 
 
-def first_padding(example_shape: tuple[int, ...]) -> str | Padding:
+def first_padding(example_shape: tuple[int, ...], kernel_size: int = 3) -> str | Padding:
     """Return the first layer's padding: 28-pixel grey images are padded to 32 pixels, as in the references."""
-    return ((3, 3), (3, 3)) if example_shape == (28, 28, 1) else "SAME"
+    pad = 2 + kernel_size // 2
+    return ((pad, pad), (pad, pad)) if tuple(example_shape) == (28, 28, 1) else "SAME"
 
 
 def first_side(example_shape: tuple[int, ...]) -> int:
     """Return the side of the first layer's output."""
-    return 32 if example_shape == (28, 28, 1) else min(example_shape[:2])
+    return 32 if tuple(example_shape) == (28, 28, 1) else min(example_shape[:2])
+
+
+def check_images(name: str, example_shape: tuple[int, ...], side: int) -> None:
+    """Raise UserError unless examples are images at least ``side`` pixels wide after the first layer."""
+    if len(example_shape) != 3 or first_side(example_shape) < side:
+        raise UserError(
+            f"{name} wants images of at least {side} pixels, not examples {tuple(example_shape)}; "
+            "choose mlp or dc_convnet"
+        )
 
 
 def as_model(module: nn.Module, example_shape: tuple[int, ...]) -> Model:

@@ -1,4 +1,4 @@
-"""DC's ConvNet: blocks of 3x3 convolution, norm, activation, 2x2 average pooling at constant width.
+"""DC's ConvNet: blocks of 3x3 convolution, norm, activation, 2x2 pooling at constant width.
 
 Zhao et al. 2021; the standard evaluation network of gradient and distribution matching. Kernels and biases are
 U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default. At 32x32x3 and 10 classes: 320,010 parameters, 2048 features.
@@ -13,11 +13,11 @@ from rcig.models._layers import (
     Conv,
     activation_fn,
     as_model,
-    average_pool,
     depth_for,
     first_padding,
     norm_layer,
     outputs,
+    pool_layer,
 )
 from rcig.types import Model
 
@@ -28,6 +28,7 @@ class ConvNet(nn.Module):
     depth: int
     activation: Callable
     norm: Callable
+    pool: Callable
     padding: object
 
     @nn.compact
@@ -36,7 +37,7 @@ class ConvNet(nn.Module):
         for block in range(self.depth):
             padding = self.padding if block == 0 else "SAME"
             x = Conv(self.width, padding=padding, **inits(9 * x.shape[-1]))(x)
-            x = average_pool(self.activation(self.norm(train)(x)))
+            x = self.pool(self.activation(self.norm(train)(x)))
         return outputs(x, self.num_classes, **inits(x[0].size))
 
 
@@ -50,6 +51,7 @@ def make(
     beta: float = 60.0,  # sharpness of softplus
     norm: str = "instance",
     norm_momentum: float = 0.9,  # PyTorch's 0.1
+    pooling: str = "average",  # average, max, none
 ) -> Model:
     """Make the network: ``width`` channels in every block."""
     module = ConvNet(
@@ -58,6 +60,7 @@ def make(
         depth_for(example_shape, depth),
         activation_fn(activation, beta),
         norm_layer(norm, norm_momentum),
+        pool_layer(pooling),
         first_padding(example_shape),
     )
     return as_model(module, example_shape)

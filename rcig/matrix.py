@@ -1,0 +1,94 @@
+"""The command `python -m rcig.matrix`: which network's sets are good for which networks, as table, JSON and heat map.
+
+    for run in runs/dc_*; do python eval.py --distilled=$run --protocol=cross_arch --config.eval.preset=dc; done
+    python -m rcig.matrix matrix runs/dc_*             # prints the table, writes matrix.json and matrix.png
+
+A row is a run that the cross-architecture protocol has measured, called as its workdir; a column is a network that was
+trained on its set (Zhao et al. 2021, table 2). An architecture that a run was not asked for is left empty.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rcig import command
+from rcig.errors import UserError
+from rcig.files import write
+from rcig.render import png
+
+Matrix = dict[str, dict[str, Mapping[str, Any]]]  # row -> column -> {accuracy, std, n}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m rcig.matrix", description=__doc__.splitlines()[0])
+    parser.error = command.usage_error
+    parser.add_argument("out", type=Path, help="where to write, without ending")
+    parser.add_argument("runs", type=Path, nargs="+", help="workdirs with an eval-cross_arch.json")
+    flags = parser.parse_args()
+    matrix = read(flags.runs)
+    write(flags.out.with_name(f"{flags.out.name}.json"), (json.dumps(matrix, indent=1) + "\n").encode())
+    write(flags.out.with_name(f"{flags.out.name}.png"), png(heat_map(matrix)))
+    print(table(matrix))
+
+
+def read(runs: Sequence[Path]) -> Matrix:
+    """Return what eval.py left in the workdirs. Raises UserError for one without it."""
+    matrix: Matrix = {}
+    for run in runs:
+        path = run / "eval-cross_arch.json"
+        try:
+            matrix[run.resolve().name] = json.loads(path.read_bytes())["architectures"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"cannot read {path}; make it with python eval.py --distilled={run} --protocol=cross_arch"
+            ) from None
+    if len(matrix) < len(runs):
+        raise UserError(f"two of {', '.join(map(str, runs))} have the same name; rename a workdir")
+    return matrix
+
+
+def columns(matrix: Matrix) -> list[str]:
+    """Return the architectures in the order in which the rows bring them."""
+    return list(dict.fromkeys(name for row in matrix.values() for name in row))
+
+
+def table(matrix: Matrix) -> str:
+    """Return the matrix as aligned lines; percent, mean ± population standard deviation over networks."""
+    names = columns(matrix)
+    cells = [["", *names]]
+    cells += [[run, *(_cell(row[name]) if name in row else "-" for name in names)] for run, row in matrix.items()]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+
+
+def heat_map(matrix: Matrix) -> Figure:
+    """Draw the mean accuracies, one square each, rows above one another."""
+    names = columns(matrix)
+    means = np.array(
+        [[100 * row[name]["accuracy"] if name in row else np.nan for name in names] for row in matrix.values()]
+    )
+    figure = Figure((2.5 + 0.9 * len(names), 1.5 + 0.5 * len(matrix)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(means, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(matrix)), list(matrix))
+    axes.set(xlabel="trained on the set and tested", ylabel="distilled set")
+    middle = np.nanmean(means)
+    for (row, column), mean in np.ndenumerate(means):
+        if np.isfinite(mean):
+            axes.text(column, row, f"{mean:.1f}", ha="center", va="center", color="black" if mean > middle else "white")
+    figure.colorbar(image, label="test accuracy, %")
+    return figure
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['accuracy']:.1f} ± {100 * row['std']:.1f}"
+
+
+if __name__ == "__main__":
+    command.main(main)
