@@ -49,6 +49,7 @@ def save(directory: Path, synthetic: Synthetic, card: Mapping[str, Any]) -> Dist
         for leftover in (old, *directory.parent.glob(f"{new.name}*")):
             shutil.rmtree(leftover, ignore_errors=True)
         _checkpointer().save(new, args=ocp.args.StandardSave(arrays))
+        write(new / "commit_success.txt", b"committed\n")  # orbax's own text tells strangers where it was saved
         write(new / "card.json", _text(distilled.card))
         if directory.exists():
             directory.rename(old)

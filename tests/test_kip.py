@@ -33,7 +33,7 @@ def test_the_loss_of_kip_by_hand_and_its_gradient(batch):
     psi = Psi(start.inputs, start.labels)
     targets = np.eye(3)[np.asarray(batch.labels)] - 1 / 3
     expected = np.mean((regression(start, batch.inputs, 1e-2) - targets) ** 2) / 2
-    loss = lambda psi: method.loss(psi, batch)[0]
+    loss = jax.jit(lambda psi: method.loss(psi, batch)[0])
     np.testing.assert_allclose(loss(psi), expected, rtol=1e-6)
     along = Psi(jax.random.normal(jax.random.key(1), start.inputs.shape), jnp.ones_like(start.labels))
     gradient = jax.grad(loss)(psi)
@@ -45,9 +45,9 @@ def test_kip_learns_images_and_labels_or_images_alone(batch):
     for learn_labels in (False, True):
         method = KIP(MODEL, learn_labels=learn_labels)
         state = first = method.init(jax.random.key(0), toy.synthetic(1), batch)
-        losses = []
+        losses, step = [], jax.jit(method.step)
         for _ in range(20):
-            state, metrics = jax.jit(method.step)(jax.random.key(0), state, batch)
+            state, metrics = step(jax.random.key(0), state, batch)
             losses.append(float(metrics["loss"]))
         assert losses[-1] < 0.9 * losses[0]
         assert bool(jnp.any(state.psi.labels != first.psi.labels)) is learn_labels
