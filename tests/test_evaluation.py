@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from jax import lax
 
 from rcig import lookup
@@ -265,6 +266,13 @@ def test_evaluate_with_augmentation_only(dataset):
 def test_hard_labels_under_dc(dataset):
     protocol = Standard(**PRESETS["dc"] | {"num_networks": 2, "num_steps": 200, "learning_rate": 0.1})
     assert evaluate(jax.random.key(1), real(jax.random.key(0), dataset, 5), dataset, MLP, protocol).accuracy > 0.8
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_runs_on_float32_networks_in_64_bit_mode(preset):
+    data, model = toy.dataset(), lookup.find("rcig.models", "dc_convnet").make(toy.SHAPE, 3, width=4, depth=2)
+    few = {"num_networks": 1, "num_steps": 3, "augmentation": "", "plain": True}
+    assert 0 <= evaluate(jax.random.key(0), toy.synthetic(1), data, model, Standard(**PRESETS[preset] | few)).accuracy
 
 
 def test_flip_appends_mirror_images(dataset):

@@ -209,7 +209,8 @@ def _step(model, recipe, inputs, targets, key, t, state):
     params = state.variables["params"]
     (loss, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     updates, opt_state = OPTIMISERS[recipe.optimiser](recipe).update(grads, state.opt_state, params)
-    after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state.variables)  # statistics keep their type
+    same = lambda new, old: new.astype(old.dtype)  # in 64-bit mode optax and statistics would change their types
+    after, opt_state = jax.tree.map(same, (after, opt_state), (state.variables, state.opt_state))
     variables = {**after, "params": optax.apply_updates(params, updates)}
     return _State(variables, opt_state, order, loss.astype(jnp.float32))
 
