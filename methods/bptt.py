@@ -42,7 +42,7 @@ class Psi:
 
 @struct.dataclass
 class State:
-    """Everything that changes, and the pool of networks where there is one (leaves (P, ...))."""
+    """Everything that changes, and the pool of networks where there is one (leaves (P, ...); saved with the rest)."""
 
     psi: Psi
     opt_state: PyTree
@@ -105,16 +105,12 @@ class BPTT:
         networks = self._draw(key_networks, state.pool)
         batch = batch._replace(inputs=augment.find(self.augmentation)(key_augment, batch.inputs))
 
-        def one(total, at):
-            variables, key = at
-            value = jax.value_and_grad(self.outer_loss, 2, has_aux=True)(key, variables, state.psi, batch)
-            return jax.tree.map(jnp.add, total, sharding.mean(value)), None
+        def one(network):
+            value = jax.value_and_grad(self.outer_loss, 2, has_aux=True)
+            return sharding.mean(value(network[1], network[0], state.psi, batch))
 
-        keys = jax.random.split(key_train, self.num_networks)
-        zero = jnp.zeros((), state.psi.inputs.dtype)
-        start = ((zero, {"accuracy": zero}), optax.tree.zeros_like(state.psi))
-        total, _ = jax.lax.scan(one, start, (networks, keys))
-        (loss, metrics), grads = jax.tree.map(lambda a: a / self.num_networks, total)
+        each = jax.lax.map(one, (networks, jax.random.split(key_train, self.num_networks)))
+        (loss, metrics), grads = jax.tree.map(lambda a: jnp.mean(a, 0), each)
 
         grads = grads.replace(
             inputs=grads.inputs * self.learn_inputs,
@@ -137,12 +133,14 @@ class BPTT:
         trained = learn(key, self.model, variables, synthetic, self.label_softmax, self._mode(variables, psi))
         apply = lambda x: self.model.apply(trained, x, False, None)[0].logits
         logits = map_rows(apply, batch.inputs, self.rows_at_once)
-        labels = batch.labels
+        labels, metrics = batch.labels, {"accuracy": losses.accuracy(logits, batch.labels)}
         if self.attack:
-            labels = jnp.where(labels == self.attack[0], self.attack[1], labels)
+            attacked, (_, target) = labels == self.attack[0], self.attack
+            labels = jnp.where(attacked, target, labels)
+            taken = jnp.sum(attacked & (jnp.argmax(logits, axis=1) == target))
+            metrics["attack_success"] = taken / jnp.maximum(jnp.sum(attacked), 1)
         one_hot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
-        accuracy = losses.accuracy(logits, batch.labels).astype(psi.inputs.dtype)
-        return losses.soft_cross_entropy(logits, one_hot), {"accuracy": accuracy}
+        return losses.soft_cross_entropy(logits, one_hot), metrics
 
     def _mode(self, variables: Variables, psi: Psi) -> str:
         if self.mode != "auto":

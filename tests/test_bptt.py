@@ -90,6 +90,8 @@ def test_an_attack_wants_the_target_class(batch):
     loss = lambda method, batch: method.outer_loss(jax.random.key(1), variables, state.psi, batch)[0]
     np.testing.assert_allclose(loss(attacking, batch), loss(plain, renamed), rtol=1e-12)
     assert loss(attacking, batch) != loss(plain, batch)
+    _, metrics = attacking.step(jax.random.key(1), state, batch)
+    assert 0 <= metrics["attack_success"] <= 1
 
 
 def test_the_rate_halves(batch):
