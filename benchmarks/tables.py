@@ -81,24 +81,29 @@ def published(name: str) -> str:
     for stem in (name, re.sub(r"_cpu$", "", name)):
         path = _measure.ROOT / "configs" / f"{stem}.py"
         text = ast.get_docstring(ast.parse(path.read_text())) if path.exists() else None
-        found = re.search(r"Paper: ([\d.]+ ± [\d.]+)(?: \(([^)]*)\))?", text or "")
+        found = re.search(r"Paper: ([\d.]+(?: ± [\d.]+)?)(?: \(([^)]*)\))?", text or "")
         if found:
             return found[1] + (f" ({found[2]})" if found[2] and found[2] != "seen" else "")
     return ""
 
 
 def _accuracy_row(name: str, step: int, result: dict) -> dict[str, str]:
-    percent = lambda mean, std: f"{100 * result[mean]:.1f} ± {100 * result[std]:.1f}" if mean in result else ""
+
+    def percent(mean, std):
+        spread = f" ± {100 * result[std]:.1f}" if result["n"] > 1 and std in result else ""
+        return f"{100 * result[mean]:.1f}{spread}" if mean in result else ""
+
     return {
         "set": name,
         "steps": f"{step}" + (f" of {result['num_steps']}" if result.get("num_steps", step) != step else ""),
+        "protocol": result["protocol"],
         "evaluated on": result["model"],
         "accuracy": percent("accuracy", "std"),
         "with augmentation": percent("accuracy_augmented", "std_augmented"),
         "n": str(result["n"]),
         "random real": percent("baseline_random", "baseline_random_std"),
         "all data": percent("full_data", "full_data_std"),
-        "published (width 128)": published(name),
+        "published": published(name),
     }
 
 

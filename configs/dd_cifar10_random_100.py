@@ -3,6 +3,7 @@
 python distill_dataset.py --config=configs/dd_cifar10_random_100.py --workdir=runs/dd_cifar10_random_100
 python eval.py --distilled=runs/dd_cifar10_random_100 --config.eval.num_networks=200
 Ours: not run yet.
+Paper: 36.8 ± 1.2 %.
 """
 
 from configs._families import bptt

@@ -2,6 +2,7 @@
 
 python distill_dataset.py --config=configs/dd_mnist_random_100.py --workdir=runs/dd_mnist_random_100
 python eval.py --distilled=runs/dd_mnist_random_100 --config.eval.num_networks=200
+Paper: 79.5 ± 8.1 %.
 """
 
 from configs._families import bptt

@@ -2,6 +2,7 @@
 
 python distill_dataset.py --config=configs/sldd_mnist_fixed_5.py --workdir=runs/sldd_mnist_fixed_5
 python eval.py --distilled=runs/sldd_mnist_fixed_5
+Paper: 92 %.
 """
 
 from configs._families import bptt

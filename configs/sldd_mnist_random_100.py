@@ -2,6 +2,7 @@
 
 python distill_dataset.py --config=configs/sldd_mnist_random_100.py --workdir=runs/sldd_mnist_random_100
 python eval.py --distilled=runs/sldd_mnist_random_100 --config.eval.num_networks=200
+Paper: 82.75 ± 2.75 (recalled) %.
 """
 
 from configs._families import bptt
