@@ -1,10 +1,16 @@
 """The distilled sets that ship with the project are sound, and worth what their cards say."""
 
+import dataclasses
+import os
 from pathlib import Path
 
+import jax
 import pytest
 
 import rcig
+from rcig import data, lookup
+from rcig.evaluation import bptt
+from rcig.types import Batch
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 NAMES = sorted(path.parent.name for path in CHECKPOINTS.glob("*/card.json"))
@@ -27,3 +33,16 @@ def test_a_set_reproduces_its_cards_number():
     result = rcig.evaluate(distilled, num_networks=5)
     assert abs(result["accuracy"] - promised["accuracy"]) < 2 * promised["std"]
     assert result["accuracy"] > 0.90 > result["baseline_random"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("dd_mnist", "sldd_mnist"))])
+def test_a_fixed_network_is_drawn_again_and_learns_what_the_card_says(name):
+    folder = Path(os.environ.get("TFDS_DATA_DIR") or CHECKPOINTS.parent.parent / "shared" / "data" / "tfds")
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"no mnist in {folder}: set TFDS_DATA_DIR")
+    distilled = rcig.load(CHECKPOINTS / name)
+    dataset = data.load("mnist", data_dir=folder, preprocessing="standard")
+    few = dataclasses.replace(dataset, test=Batch(*(part[:2000] for part in dataset.test)))
+    model = lookup.find("rcig.models", "lenet").make((28, 28, 1), 10)
+    result = bptt.evaluate(jax.random.key(0), distilled.synthetic, few, model, bptt.Bptt(networks="fixed"))
+    assert abs(result.accuracy - distilled.card["accuracies"][-1]["accuracy"]) < 0.03

@@ -28,11 +28,12 @@ class Conv(nn.Module):
     def __call__(self, x):
         if self.features < 1:
             raise UserError(f"model.width must be at least 1, not {self.features}")
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)  # also in 64-bit mode: the same draws
         x = self.convolve(x, kernel, self.padding)
         if not self.use_bias:
             return x
-        bias = self.param("bias", self.bias_init, (self.features,))
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return x + bias.reshape(1, 1, 1, -1)
 
 
