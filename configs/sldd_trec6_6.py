@@ -2,6 +2,8 @@
 
 python distill_dataset.py --config=configs/sldd_trec6_6.py --workdir=runs/sldd_trec6_6
 python eval.py --distilled=runs/sldd_trec6_6
+Ours in 5 minutes on one CPU core, word vectors from the training split, with --config.num_steps=500
+--config.method.halve_every=100 --config.method.batch_size=128: 80.8 %, checkpoints/sldd_trec6_6.
 """
 
 from configs._families import text
