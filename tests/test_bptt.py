@@ -139,7 +139,7 @@ def test_mistakes(batch, options, message):
     "options",
     [
         {},
-        {"placement": "end", "inner": "momentum", "outer": "sgd"},
+        {"placement": "end", "inner": "momentum", "outer": "sgd", "inner_rate": 0.2, "learning_rate": 5.0},
         {"bases": 3},
         {"rows_per_class": 1, "classes_at_once": 2, "learn_labels": True, "augmentation": "dsa:flip_crop"},
     ],

@@ -137,7 +137,7 @@ def test_resnet_by_hand(downsampling, features):
     """Without norms, by lax's own strided convolution, and with a 1x1 convolution before its average."""
     options = {"depth": 10, "width": 2, "norm": "none", "downsampling": downsampling}
     model = lookup.find("rcig.models", "resnet").make((28, 28, 1), 5, **options)
-    variables = jax.jit(model.init)(KEY)
+    variables = jax.tree.map(lambda a: a.astype(float), jax.jit(model.init)(KEY))
     params, x = variables["params"], jax.random.normal(KEY, (3, 28, 28, 1))
     logits = jax.jit(lambda x: model.apply(variables, x, False, None)[0].logits)(x)
     mean = lambda x, side=2: nn.avg_pool(x, (side, side), (side, side))
@@ -164,6 +164,7 @@ def test_resnet_by_hand(downsampling, features):
 @pytest.mark.parametrize("pooling, features", [("average", 4 * 4 * 4), ("max", 4 * 4 * 4), ("none", 4 * 8 * 8)])
 def test_pooling_of_the_convnet(pooling, features):
     model, variables, x = small("dc_convnet", pooling=pooling, depth=1, norm="none")
+    variables = jax.tree.map(lambda a: a.astype(x.dtype), variables)
     got = model.apply(variables, x, False, None)[0].features
     conv = variables["params"]["Conv_0"]
     y = lax.conv_general_dilated(x, conv["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
