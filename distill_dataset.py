@@ -1,6 +1,5 @@
 """Distil a data set: flags -> config -> one call."""
 
-import argparse
 from pathlib import Path
 
 from rcig import command
@@ -25,10 +24,7 @@ several hosts: start the same command on each; SLURM, Kubernetes, Open MPI and C
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.error = command.usage_error
+    parser = command.parser(__doc__, EXAMPLES)
     parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
     parser.add_argument("--workdir", required=True, type=Path, help="folder for everything that the run leaves")
     parser.add_argument("--coordinator", default="", help="address of process 0, where it is not found by itself")

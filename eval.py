@@ -1,6 +1,5 @@
 """Measure a distilled set with fresh networks: flags -> config -> one call."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -22,10 +21,7 @@ stdout is one JSON object, which also goes to <workdir>/eval-<protocol>.json.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.error = command.usage_error
+    parser = command.parser(__doc__, EXAMPLES)
     parser.add_argument("--distilled", required=True, type=Path, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("--protocol", default="", help="how to evaluate; default: the config's")
     parser.add_argument(
@@ -41,19 +37,11 @@ def main() -> None:
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()
 
-    from rcig import artefact, experiment, formats, report
-    from rcig import config as configs
+    from rcig import experiment, report
 
     if flags.protocol:
         overrides.append(f"--config.eval.protocol={flags.protocol}")
-    distilled = None if flags.format else artefact.load(flags.distilled)
-    if flags.config or flags.format:
-        config = configs.load(flags.config or "default", overrides)
-    else:
-        config = configs.from_dict(distilled.card["config"], overrides)
-    command.set_up_jax(config.precision, config.x64)
-    dataset = experiment.load_dataset(config)
-    distilled = distilled or formats.read(flags.distilled, flags.format, dataset.num_classes)
+    distilled, config, dataset = command.open_set(flags.distilled, flags.format, flags.config, overrides)
     baselines = [name for name in flags.baselines.split(",") if name]
     result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps, baselines)
     print(report.table(result))

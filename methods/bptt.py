@@ -25,7 +25,7 @@ from rcig import augment, losses, sharding, unroll
 from rcig.chunks import map_rows
 from rcig.data import sampling
 from rcig.errors import UserError, unknown
-from rcig.schedule import inner_loss, learn
+from rcig.schedule import check_attack, draw, inner_loss, learn
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 NETWORKS = ("random", "fixed")
@@ -82,8 +82,7 @@ class BPTT:
                 raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
         if not (self.learn_inputs or self.learn_labels):
             raise UserError("method.learn_inputs and method.learn_labels are both False; learn at least one")
-        if len(self.attack) not in (0, 2):
-            raise UserError(f"method.attack must name two classes, attacked and target, not {self.attack}; say 0,1")
+        check_attack("method", self.attack)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0. The set's labels are its rows' starting targets."""
@@ -118,19 +117,18 @@ class BPTT:
         )
         updates, opt_state = self._optimizer().update(grads, state.opt_state, state.psi)
         psi = optax.apply_updates(state.psi, updates)
-        rates = jax.nn.softplus(psi.raw_rates)
+        rates = _set(psi).learning_rates
         metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
         metrics |= {"rate_mean": jnp.mean(rates), "rate_min": jnp.min(rates), "rate_max": jnp.max(rates)}
         return State(psi, opt_state, state.step + 1, state.pool), metrics
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the set with its learned schedule."""
-        return Synthetic(state.psi.inputs, state.psi.labels, jax.nn.softplus(state.psi.raw_rates))
+        return _set(state.psi)
 
     def outer_loss(self, key: Key, variables: Variables, psi: Psi, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the loss on a real batch of a network trained on the set, and its accuracy."""
-        synthetic = Synthetic(psi.inputs, psi.labels, jax.nn.softplus(psi.raw_rates))
-        trained = learn(key, self.model, variables, synthetic, self.label_softmax, self._mode(variables, psi))
+        trained = learn(key, self.model, variables, _set(psi), self.label_softmax, self._mode(variables, psi))
         apply = lambda x: self.model.apply(trained, x, False, None)[0].logits
         logits = map_rows(apply, batch.inputs, self.rows_at_once)
         labels, metrics = batch.labels, {"accuracy": losses.accuracy(logits, batch.labels)}
@@ -139,8 +137,7 @@ class BPTT:
             labels = jnp.where(attacked, target, labels)
             taken = jnp.sum(attacked & (jnp.argmax(logits, axis=1) == target))
             metrics["attack_success"] = taken / jnp.maximum(jnp.sum(attacked), 1)
-        one_hot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
-        return losses.soft_cross_entropy(logits, one_hot), metrics
+        return losses.cross_entropy(logits, labels), metrics
 
     def _mode(self, variables: Variables, psi: Psi) -> str:
         if self.mode != "auto":
@@ -156,9 +153,7 @@ class BPTT:
         if pool is not None:
             rows = sampling.iid(key, len(jax.tree.leaves(pool)[0]), self.num_networks)
             return jax.tree.map(lambda leaf: leaf[rows], pool)
-        if self.networks == "fixed":
-            key = jax.random.key(self.networks_seed)
-        return jax.vmap(self.model.init)(jax.random.split(key, self.num_networks))
+        return draw(key, self.model, self.networks, self.networks_seed, self.num_networks)
 
     def _pool(self) -> Variables | None:
         if self.networks in NETWORKS:
@@ -173,6 +168,10 @@ class BPTT:
     def _optimizer(self) -> optax.GradientTransformation:
         rate = optax.exponential_decay(self.learning_rate, self.halve_every, 0.5, staircase=True)
         return optax.adam(rate, b1=0.5, b2=0.999)
+
+
+def _set(psi: Psi) -> Synthetic:
+    return Synthetic(psi.inputs, psi.labels, jax.nn.softplus(psi.raw_rates))
 
 
 make = BPTT

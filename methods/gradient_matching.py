@@ -182,8 +182,7 @@ class GradientMatching:
         def loss(params):
             apply = lambda x: self.model.apply({**variables, "params": params}, x, False, None)[0].logits
             logits = map_rows(apply, inputs, self.rows_at_once)
-            targets = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
-            return losses.soft_cross_entropy(logits, targets), losses.accuracy(logits, labels)
+            return losses.cross_entropy(logits, labels), losses.accuracy(logits, labels)
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 

@@ -74,8 +74,7 @@ class KIP:
         """Return the loss on a real batch, and the accuracy."""
         k_ss = infinite.ntk(self.kernel, self.depth, psi.inputs, psi.inputs)
         k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, psi.inputs, self.rows_at_once)
-        alpha = ridge.solve(ridge.factor(k_ss, ridge.relative(self.ridge, k_ss)), psi.labels.astype(k_ss.dtype))
-        predictions = k_ts @ alpha
+        predictions = ridge.predict(k_ss, k_ts, psi.labels.astype(k_ss.dtype), ridge.relative(self.ridge, k_ss))
         targets = losses.centred_targets(batch.labels, psi.labels.shape[1])
         loss = jnp.mean(jnp.square(predictions - targets)) / 2
         return loss, losses.accuracy(predictions, batch.labels)

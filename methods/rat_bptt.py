@@ -151,8 +151,7 @@ class RaTBPTT:
         trained = unroll.train(key_rows, loss, rule, begin, select, rates, first=first, mode=self.mode)
         apply = lambda x: self.model.apply({**variables, "params": trained.params}, x, False, None)[0].logits
         logits = map_rows(apply, real, self.rows_at_once)
-        one_hot = jax.nn.one_hot(batch.labels, num_classes, dtype=logits.dtype)
-        return losses.soft_cross_entropy(logits, one_hot), losses.accuracy(logits, batch.labels)
+        return losses.cross_entropy(logits, batch.labels), losses.accuracy(logits, batch.labels)
 
     def _minibatch(self, key: Key, ipc: int, num_classes: int) -> jax.Array:
         """Draw rows of a class-major set: as many of each class, of all classes or of some."""

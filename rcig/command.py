@@ -4,17 +4,37 @@ Exit status: 0 done; 2 for what the user can mend, with one ``error:`` line; 130
 a traceback, for a fault of ours.
 """
 
+import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rcig.errors import UserError, unknown
 
+if TYPE_CHECKING:  # what imports jax comes after `tune_allocator`
+    from ml_collections import ConfigDict
+
+    from rcig.card import Distilled
+    from rcig.types import Dataset
+
 ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
 _PRECISIONS = ("default", "bfloat16", "tensorfloat32", "float32")
+
+
+def parser(description: str, examples: str = "", prog: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser of flags that ends with ``examples`` and says of wrong ones what every other mistake says."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.error = usage_error
+    return made
 
 
 def usage_error(message: str) -> NoReturn:
@@ -47,6 +67,26 @@ def set_up_jax(precision: str, x64: bool) -> None:
     jax.config.update("jax_enable_x64", x64)
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(default_folder() / "jax"))
+
+
+def open_set(
+    path: Path, form: str, config: str, overrides: Sequence[str]
+) -> tuple["Distilled", "ConfigDict", "Dataset"]:
+    """Read a distilled set, ours or in the format ``form``, with its config and data set; jax is set up for them.
+
+    The config is the one named, else the set's own, else the default; ``overrides`` change it.
+    """
+    from rcig import artefact, experiment, formats
+    from rcig import config as configs
+
+    distilled = None if form else artefact.load(path)
+    if config or distilled is None:
+        resolved = configs.load(config or "default", overrides)
+    else:
+        resolved = configs.from_dict(distilled.card["config"], overrides)
+    set_up_jax(resolved.precision, resolved.x64)
+    dataset = experiment.load_dataset(resolved)
+    return distilled or formats.read(path, form, dataset.num_classes), resolved, dataset
 
 
 def main(command: Callable[[], None]) -> None:

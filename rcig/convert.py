@@ -1,6 +1,5 @@
 """The command `python -m rcig.convert`: a distilled set, from whatever it is in, to what another program reads."""
 
-import argparse
 import csv
 import io
 import json
@@ -32,14 +31,7 @@ way back, and files of other programs its classes: --config and --config.FIELD=V
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rcig.convert",
-        description="Write a distilled set for another program.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.error = command.usage_error
+    parser = command.parser("Write a distilled set for another program.", EXAMPLES, "python -m rcig.convert")
     parser.add_argument("src", type=Path, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("dst", type=Path, help="a .npz or .safetensors file, or a new folder for pictures")
     parser.add_argument("--format", default="", help=f"of a file SRC: {', '.join(formats.FORMATS)}")
@@ -47,16 +39,10 @@ def main() -> None:
     flags, overrides = parser.parse_known_args()
 
     from rcig import artefact, experiment
-    from rcig import config as configs
 
-    distilled = None if flags.format else artefact.load(flags.src)
-    if distilled and flags.dst.suffix and not overrides:
-        return _file(distilled, flags.dst)
-    own = distilled.card["config"] if distilled and not flags.config else {}
-    config = configs.from_dict(own, overrides) if own else configs.load(flags.config or "default", overrides)
-    command.set_up_jax(config.precision, config.x64)
-    dataset = experiment.load_dataset(config)
-    distilled = distilled or formats.read(flags.src, flags.format, dataset.num_classes)
+    if flags.dst.suffix and not flags.format and not overrides:  # as it is: needs no data set
+        return _file(artefact.load(flags.src), flags.dst)
+    distilled, config, dataset = command.open_set(flags.src, flags.format, flags.config, overrides)
     if flags.dst.suffix:
         return _file(distilled, flags.dst)
     experiment.check_space(distilled, dataset, config.dataset)

@@ -52,7 +52,7 @@ def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
 def make_start(config: ConfigDict, dataset: Dataset) -> Synthetic:
     """Make the set that a distillation starts from, with the labels that the config wants."""
     key = jax.random.key(config.seed)
-    key_labels = jax.random.fold_in(key, 3)  # streams 0 to 2 are the loop's
+    key_labels = jax.random.fold_in(key, 3)  # streams 0 to 2 are the loop's, 4 and 5 a pipeline's
     start = initialize(config.initialization, key, dataset, config.ipc, config.init_labels)
     options = label_starts.LabelStart(**config.labels.to_dict())
     return start._replace(labels=label_starts.start(options, key_labels, dataset, config.ipc, config.init_labels))
@@ -65,13 +65,20 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
     or 143 when stopped by a signal.
     """
     with claimed(config, workdir):
+        make = find("methods", config.method.name).make
+        pipeline = hasattr(make, "prepare")
         finished = _finished(config, workdir)
-        if finished is not None:
+        if finished is not None and not pipeline:
             return finished
         dataset = load_dataset(config)
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
-        method = find("methods", config.method.name).make(model, **configs.options(config.method))
+        method = make(model, **configs.options(config.method))
         start = make_start(config, dataset)
+        key_prepare, key_complete = (jax.random.fold_in(jax.random.key(config.seed), stream) for stream in (4, 5))
+        if pipeline:
+            stage, drawn = method.prepare(key_prepare, dataset, workdir)
+        else:
+            stage, drawn = method, dataset
 
         def evaluate(step: int, synthetic: Synthetic) -> dict[str, float]:
             result = judge(jax.random.key(step), synthetic)
@@ -79,8 +86,8 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
 
         def publish(step: int, synthetic: Synthetic) -> None:
             names = [dataset.class_names[k] for k in config.init_labels] or dataset.class_names
-            render.write_images(workdir, synthetic, dataset.decode, names, config.ipc, step, metrics.read(workdir))
             decoded = dataset.decode(np.asarray(synthetic.inputs, np.float32))
+            render.write_images(workdir, decoded, names, config.ipc, step, metrics.read(workdir))
             if dataset.preprocessing["kind"] == "embedding":
                 write_sentences(workdir, synthetic, decoded, dataset.class_names, step)
             write_schedule(workdir, synthetic, decoded, dataset.class_names, step)
@@ -88,7 +95,9 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
 
         schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
         layout = sharding.layout(config.parallel)
-        synthetic = loop.run(method, dataset, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
+        synthetic = loop.run(stage, drawn, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
+        if pipeline:
+            method.complete(key_complete, synthetic, dataset, workdir)
         return seal(synthetic, _card(config, dataset, config.num_steps))
 
 
@@ -126,7 +135,9 @@ def evaluate(
         "model": _describe(config.eval.model),
         "ipc": distilled.card["ipc"],
         "num_examples": len(distilled.inputs),
-        **_accuracies(result),
+        **result.summary(),
+        "augmentation": result.augmentation,
+        **result.details,
     }
     for name, start in compared.items():
         baseline, field = judge(key_random, start), f"baseline_{'random' if name == 'real' else name}"
@@ -143,14 +154,6 @@ def _quick_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
     """Return the config's judge with three networks, where it has any: enough to choose a baseline."""
     few = {"eval.num_networks": min(3, config.eval.num_networks)} if "num_networks" in config.eval else {}
     return make_judge(configs.change(config, few), dataset)
-
-
-def _accuracies(result: Any) -> dict[str, Any]:
-    report = {"accuracy": result.accuracy, "std": result.std, "n": result.n, "augmentation": result.augmentation}
-    report |= result.details
-    if result.augmented:
-        report |= {"accuracy_augmented": result.augmented.accuracy, "std_augmented": result.augmented.std}
-    return report
 
 
 def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> None:

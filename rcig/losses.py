@@ -29,6 +29,11 @@ def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1))
 
 
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return `soft_cross_entropy` with hard labels. Args: logits (B, K); labels (B,) int in [0, K)."""
+    return soft_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype))
+
+
 def label_margin(labels: jax.Array, cap: float) -> jax.Array:
     """Return how far each label row favours one class, up to a cap: 1/M sum_j min(y_j^(1) - y_j^(2), cap).
 

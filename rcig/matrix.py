@@ -7,7 +7,6 @@ A row is a run that the cross-architecture protocol has measured, called as its 
 trained on its set (Zhao et al. 2021, table 2). An architecture that a run was not asked for is left empty.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,7 @@ Matrix = dict[str, dict[str, Mapping[str, Any]]]  # row -> column -> {accuracy, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m rcig.matrix", description=__doc__.splitlines()[0])
-    parser.error = command.usage_error
+    parser = command.parser(__doc__.splitlines()[0], prog="python -m rcig.matrix")
     parser.add_argument("out", type=Path, help="where to write, without ending")
     parser.add_argument("runs", type=Path, nargs="+", help="workdirs with an eval-cross_arch.json")
     flags = parser.parse_args()

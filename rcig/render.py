@@ -7,7 +7,7 @@ Example:
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from rcig.files import write
-from rcig.types import Synthetic
 
 _MAX_COLUMNS, _MAX_CLASSES = 20, 50
 _TILE, _GAP, _BLOCK_GAP, _MARGIN, _TITLE = 64, 2, 22, 16, 34  # pixels
@@ -82,17 +81,18 @@ def png(figure: Figure) -> bytes:
 
 def write_images(
     workdir: Path,
-    synthetic: Synthetic,
-    decode: Callable[[np.ndarray], np.ndarray],
+    pixels: np.ndarray,
     class_names: Sequence[str],
     ipc: int,
     step: int,
     metrics: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write ``images/distilled-<step>.png``, ``latest.png`` and ``curves.png``; only sets of images have a grid."""
+    """Write ``images/distilled-<step>.png``, ``latest.png`` and ``curves.png``; only sets of images have a grid.
+
+    Args: pixels, the set's decoded inputs; the others as of `grid`.
+    """
     folder = Path(workdir) / "images"
     write(folder / "curves.png", png(curves(metrics)))
-    pixels = decode(np.asarray(synthetic.inputs, np.float32))
     if pixels.ndim == 4:
         picture = png(grid(pixels, class_names, ipc, f"step {step}"))
         write(folder / f"distilled-{step}.png", picture)

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from rcig.files import write
 from rcig.render import contrast, png
+from rcig.sentences import largest
 from rcig.types import Synthetic
 
-_COLUMNS, _TOP = 10, 3
+_COLUMNS = 10
 
 
 def step_figure(
@@ -33,12 +34,12 @@ def step_figure(
     return figure
 
 
-def label_text(values: np.ndarray, class_names: Sequence[str], separator: str = "\n") -> str:
-    """Return the largest entries of a label, one decimal each: one line for a one-hot label, else the top three."""
-    order = np.argsort(-values, kind="stable")[: min(_TOP, len(values))]
-    if values[order[0]] == 1 and np.count_nonzero(values) == 1:
-        return class_names[order[0]]
-    return separator.join(f"{class_names[k][:12]} {values[k]:.1f}" for k in order)
+def label_text(values: np.ndarray, class_names: Sequence[str]) -> str:
+    """Return the name of a one-hot label's class, else a line for each of the largest entries."""
+    top = np.argmax(values)
+    if values[top] == 1 and np.count_nonzero(values) == 1:
+        return class_names[top]
+    return "\n".join(largest(values, [name[:12] for name in class_names]))
 
 
 def rates_figure(rates: np.ndarray) -> Figure:

@@ -10,6 +10,18 @@ from rcig.errors import UserError
 from rcig.types import Key, Model, Synthetic, Variables
 
 
+def draw(key: Key, model: Model, networks: str, seed: int, count: int) -> Variables:
+    """Return ``count`` networks before their first step, leaves (count, ...): ``random``, or ``fixed`` by ``seed``."""
+    key = jax.random.key(seed) if networks == "fixed" else key
+    return jax.vmap(model.init)(jax.random.split(key, count))
+
+
+def check_attack(section: str, attack: tuple[int, ...]) -> None:
+    """Raise UserError unless ``attack`` is empty or (attacked class, target class)."""
+    if len(attack) not in (0, 2):
+        raise UserError(f"{section}.attack must name two classes, attacked and target, not {attack}; say 0,1")
+
+
 def inner_loss(model: Model, variables: Variables, label_softmax: bool = False) -> unroll.Loss:
     """Return ``(params, (x, y), key) -> mean -sum_k y_k log softmax(f(x))_k``; y are raw numbers, or softmax(y)."""
 

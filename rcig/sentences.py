@@ -36,7 +36,12 @@ def blocks(words: np.ndarray, labels: Array, class_names: Sequence[str]) -> str:
     return "\n".join(_block(number, *row, class_names) for number, row in enumerate(rows, 1))
 
 
-def _block(number: int, words: np.ndarray, label: np.ndarray, class_names: Sequence[str]) -> str:
+def largest(label: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Return the largest entries of a label (K,), at most three, as "name 2.5", the largest first."""
     top = np.argsort(-label, kind="stable")[:_TOP]
-    told = ", ".join(f"{class_names[k]} {label[k]:.1f}" for k in top)
+    return [f"{class_names[k]} {label[k]:.1f}" for k in top]
+
+
+def _block(number: int, words: np.ndarray, label: np.ndarray, class_names: Sequence[str]) -> str:
+    told = ", ".join(largest(label, class_names))
     return f"{number}. {told}\n{' '.join(word for word in words if word != _PAD)}\n"

@@ -5,6 +5,7 @@ Letters in shapes: N data set rows, B batch, M synthetic examples, K classes, D 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -89,4 +90,18 @@ class Method(Protocol):
 
     def synthetic(self, state: PyTree) -> Synthetic:
         """Return the distilled set that the state stands for."""
+        ...
+
+
+class Pipeline(Protocol):
+    """A method of several stages; the loop runs one of them. Stages keep what they make in the folder and go on from
+    what they find there, so a stopped run goes on within the stage it was in.
+    """
+
+    def prepare(self, key: Key, dataset: Dataset, folder: Path) -> tuple[Method, Dataset]:
+        """Do the stages before the loop. Returns the loop's method and the data set that it draws batches from."""
+        ...
+
+    def complete(self, key: Key, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
+        """Do the stages after the loop: what belongs to the finished set and is no part of it."""
         ...

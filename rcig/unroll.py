@@ -128,10 +128,10 @@ def choose_mode(
         return rule.update(grads, trained.slots, trained.params), pull_back
 
     shapes = jax.tree.leaves(jax.eval_shape(kept, start, batch))
-    return "full" if T * num_bytes(shapes) <= budget else "mix"
+    return "full" if T * _num_bytes(shapes) <= budget else "mix"
 
 
-def num_bytes(arrays: Sequence) -> int:
+def _num_bytes(arrays: Sequence) -> int:
     """Return the bytes of arrays or of their shapes."""
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
 

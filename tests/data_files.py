@@ -1,11 +1,17 @@
 """Files that the tests of the data layer read: pictures, trees, archives, prepared TFDS sets, arrays."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+
+def real_folder() -> Path:
+    """Return where prepared data sets would be, if this machine has any."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
 
 
 def picture(shape: tuple[int, ...], form: str = "PNG", seed: int = 0) -> bytes:

@@ -21,8 +21,7 @@ ONLY_IN = {  # module -> where alone it may be imported
     "jax.sharding": "rcig/sharding.py",
     "tensorflow_datasets": "rcig/data/",
     "orbax": "rcig/checkpoint.py rcig/artefact.py",
-    "argparse": "rcig/data/__main__.py rcig/pretrain/__main__.py rcig/convert.py rcig/matrix.py "
-    "distill_dataset.py eval.py",
+    "argparse": "rcig/command.py rcig/data/__main__.py",
     "torch": "",
     "tensorflow": "",
 }

@@ -10,7 +10,6 @@ from PIL import Image
 
 from rcig import metrics, render
 from rcig.errors import UserError
-from rcig.types import Synthetic
 
 
 def picture(figure) -> np.ndarray:
@@ -143,13 +142,11 @@ def test_curves_of_nothing_and_of_much(lines):
 
 def test_images_are_written_whole(tmp_path):
     pixels = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype(np.float32)
-    synthetic = Synthetic(pixels * 2 - 1, np.eye(4, dtype=np.float32))
     for step in (5, 10):
-        render.write_images(tmp_path, synthetic, lambda x: (x + 1) / 2, list("abcd"), 1, step, [])
+        render.write_images(tmp_path, pixels, list("abcd"), 1, step, [])
     names = sorted(p.name for p in (tmp_path / "images").iterdir())
     assert names == ["curves.png", "distilled-10.png", "distilled-5.png", "latest.png"]
     folder = tmp_path / "images"
     assert (folder / "latest.png").read_bytes() == (folder / "distilled-10.png").read_bytes()
-    vectors = Synthetic(np.zeros((4, 16), np.float32), np.eye(4, dtype=np.float32))
-    render.write_images(tmp_path / "text", vectors, lambda x: x, list("abcd"), 1, 5, [])
+    render.write_images(tmp_path / "text", np.zeros((4, 16), np.float32), list("abcd"), 1, 5, [])
     assert [p.name for p in (tmp_path / "text" / "images").iterdir()] == ["curves.png"]

@@ -1,11 +1,11 @@
 """The distilled sets that ship with the project are sound, and worth what their cards say."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import jax
 import pytest
+from data_files import real_folder
 
 import rcig
 from rcig import data, lookup
@@ -37,7 +37,7 @@ def test_a_set_reproduces_its_cards_number():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("dd_mnist", "sldd_mnist"))])
 def test_a_fixed_network_is_drawn_again_and_learns_what_the_card_says(name):
-    folder = Path(os.environ.get("TFDS_DATA_DIR") or CHECKPOINTS.parent.parent / "shared" / "data" / "tfds")
+    folder = real_folder()
     if not (folder / "mnist").is_dir():
         pytest.skip(f"no mnist in {folder}: set TFDS_DATA_DIR")
     distilled = rcig.load(CHECKPOINTS / name)

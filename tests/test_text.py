@@ -1,7 +1,6 @@
 """Text data sets: words to vectors and back, the published files, your own, and every way that a file can be wrong."""
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import commands
 import jax
 import numpy as np
 import pytest
-from data_files import write_tfds_texts, write_tree
+from data_files import real_folder, write_tfds_texts, write_tree
 from plugins.pull import Pull
 
 import rcig.models
@@ -38,7 +37,7 @@ def tsv(tmp_path) -> Path:
 
 
 def real(name: str, load, **options):
-    folder = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "data" / "tfds")
+    folder = real_folder()
     try:
         return load(name, data_dir=folder, **options)
     except UserError as error:

@@ -1,18 +1,15 @@
 """USPS and MNIST in three channels: the files as they are, resizing by hand, and what is wrong with broken ones."""
 
 import gzip
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import colours, write_tfds
+from data_files import colours, real_folder, write_tfds
 
 from rcig import data
 from rcig.data import prepare, sources, usps
 from rcig.errors import UserError
-
-ROOT = Path(__file__).parent.parent
 
 
 def write(folder: Path, train=None, test=None) -> Path:
@@ -28,7 +25,7 @@ def write(folder: Path, train=None, test=None) -> Path:
 
 
 def test_the_real_files(tmp_path):
-    folder = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "data" / "tfds")
+    folder = real_folder()
     if usps.locate(folder) is None:
         pytest.skip(f"no usps in or beside {folder}: set TFDS_DATA_DIR")
     dataset = data.load("usps", data_dir=folder, cache_dir=tmp_path)

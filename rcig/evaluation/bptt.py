@@ -43,8 +43,7 @@ class Bptt:
         for name in ("num_networks", "steps", "epochs", "rate_rows", "test_chunk"):
             if getattr(self, name) < 1:
                 raise UserError(f"eval.{name} must be at least 1, not {getattr(self, name)}")
-        if len(self.attack) not in (0, 2):
-            raise UserError(f"eval.attack must name two classes, attacked and target, not {self.attack}; say 0,1")
+        schedule.check_attack("eval", self.attack)
         if self.flip:
             raise UserError(
                 "eval.flip must be False: protocol bptt follows the set's schedule; use --protocol=standard"
@@ -77,10 +76,9 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
 
 
 def _networks(key: Key, model: Model, protocol: Bptt) -> Variables:
-    if protocol.networks == "fixed":
-        return jax.vmap(model.init)(jax.random.split(jax.random.key(protocol.networks_seed), 1))
-    if protocol.networks == "random":
-        return jax.vmap(model.init)(jax.random.split(key, protocol.num_networks))
+    if protocol.networks in ("fixed", "random"):
+        count = 1 if protocol.networks == "fixed" else protocol.num_networks
+        return schedule.draw(key, model, protocol.networks, protocol.networks_seed, count)
     from rcig import pretrain  # stands above this file, and few evaluations want it
 
     return jax.tree.map(lambda leaf: leaf[: protocol.num_networks], pretrain.load(protocol.networks, model))

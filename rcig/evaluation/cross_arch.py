@@ -14,7 +14,6 @@ import functools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -69,7 +68,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         name: standard.evaluate(key_of(name), synthetic, dataset, model, protocol) for name, model in models.items()
     }
     collected = _collect(list(results.values()))
-    details = {"model": ", ".join(results), "architectures": {name: _row(one) for name, one in results.items()}}
+    details = {"model": ", ".join(results), "architectures": {name: one.summary() for name, one in results.items()}}
     return Result(collected.accuracies, collected.augmentation, collected.augmented, details)
 
 
@@ -84,13 +83,6 @@ def _collect(results: Sequence[Result]) -> Result:
     augmented = [result.augmented for result in results if result.augmented]
     means = np.array([result.accuracy for result in results])
     return Result(means, results[0].augmentation, _collect(augmented) if augmented else None)
-
-
-def _row(result: Result) -> dict[str, Any]:
-    row = {"accuracy": result.accuracy, "std": result.std, "n": result.n}
-    if result.augmented:
-        row |= {"accuracy_augmented": result.augmented.accuracy, "std_augmented": result.augmented.std}
-    return row
 
 
 make = CrossArch

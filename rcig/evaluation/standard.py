@@ -119,6 +119,13 @@ class Result:
         """How many networks."""
         return len(self.accuracies)
 
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers of a table's row, flat and JSON-able: accuracy, std, n, and those with augmentation."""
+        row = {"accuracy": self.accuracy, "std": self.std, "n": self.n}
+        if self.augmented:
+            row |= {"accuracy_augmented": self.augmented.accuracy, "std_augmented": self.augmented.std}
+        return row
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values; ``augmented`` only where it was run."""
         report = {"accuracy": self.accuracy, "std": self.std, "n": self.n, "augmentation": self.augmentation}

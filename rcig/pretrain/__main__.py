@@ -1,6 +1,5 @@
 """The command `python -m rcig.pretrain`: train a pool of networks."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,7 @@ pool.json (the test accuracy of each).
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rcig.pretrain",
-        description="Train a pool of networks.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.error = command.usage_error
+    parser = command.parser("Train a pool of networks.", EXAMPLES, "python -m rcig.pretrain")
     parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
     parser.add_argument("--workdir", required=True, type=Path, help="folder for the pool")
     flags, overrides = parser.parse_known_args()
