@@ -49,18 +49,19 @@ class Job(NamedTuple):
     """A distillation of ``configs/<name>.py``, or a benchmark."""
 
     dataset: str = ""
+    config: str = ""  # where it is not <name>.py
     benchmark: str = ""  # its command line
 
 
 QUEUE: dict[str, Job] = {
     "rcig_cifar10_ipc1": Job("cifar10"),
     "rcig_cifar10_ipc10": Job("cifar10"),
-    "dm_cifar10_ipc10": Job("cifar10"),
-    "dsa_cifar10_ipc10": Job("cifar10"),
-    "dc_cifar10_ipc1": Job("cifar10"),
-    "dsa_cifar10_ipc1": Job("cifar10"),
-    "dm_cifar10_ipc1": Job("cifar10"),
-    "dm_cifar10_ipc50": Job("cifar10"),
+    "dm_cifar10_ipc10": Job("cifar10", "dm.py:cifar10_ipc10"),
+    "dsa_cifar10_ipc10": Job("cifar10", "dsa.py:cifar10_ipc10"),
+    "dc_cifar10_ipc1": Job("cifar10", "dc.py:cifar10_ipc1"),
+    "dsa_cifar10_ipc1": Job("cifar10", "dsa.py:cifar10_ipc1"),
+    "dm_cifar10_ipc1": Job("cifar10", "dm.py:cifar10_ipc1"),
+    "dm_cifar10_ipc50": Job("cifar10", "dm.py:cifar10_ipc50"),
     "dd_cifar10_fixed_100": Job("cifar10"),
     "sldd_cifar10_fixed_100": Job("cifar10"),
     "dd_mnist_random_100": Job("mnist"),
@@ -89,7 +90,12 @@ def run(name: str, seconds: float, evaluate: bool, overrides: list[str]) -> dict
         status = _until(deadline, command, {"BENCHMARK_RESULTS": str(OUT)})
         return line | {"status": {0: "finished", 143: "stopped"}.get(status, f"failed {status}")}
     workdir = WORK / name
-    command = ["distill_dataset.py", f"--config=configs/{name}.py", f"--workdir={workdir}", *overrides]
+    command = [
+        "distill_dataset.py",
+        f"--config=configs/{QUEUE[name].config or f'{name}.py'}",
+        f"--workdir={workdir}",
+        *overrides,
+    ]
     status = _until(deadline - _EVALUATION * evaluate, command)
     line |= {"status": {0: "distilled", 143: "stopped"}.get(status, f"failed {status}")} | _progress(workdir)
     if status == 0 or (evaluate and status == 143):

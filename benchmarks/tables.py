@@ -77,11 +77,13 @@ def speed(name: str) -> str:
 
 
 def published(name: str) -> str:
-    """Return the paper's accuracy for a config, as its docstring has it, or nothing."""
-    for stem in (name, re.sub(r"_cpu$", "", name)):
-        path = _measure.ROOT / "configs" / f"{stem}.py"
+    """Return the paper's accuracy for a config or a cell, as the docstring has it, or nothing."""
+    stem = re.sub(r"_cpu$", "", name)
+    family, _, cell = stem.partition("_")
+    for config, marker in ((name, "Paper:"), (stem, "Paper:"), (family, rf"\n *{cell} ")):
+        path = _measure.ROOT / "configs" / f"{config}.py"
         text = ast.get_docstring(ast.parse(path.read_text())) if path.exists() else None
-        found = re.search(r"Paper: ([\d.]+(?: ± [\d.]+)?)(?: \(([^)]*)\))?", text or "")
+        found = re.search(rf"{marker} *([\d.]+(?: ± [\d.]+)?)(?: \(([^)]*)\))?", text or "")
         if found:
             return found[1] + (f" ({found[2]})" if found[2] and found[2] != "seen" else "")
     return ""

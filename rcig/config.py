@@ -37,7 +37,8 @@ Said = dict[str, Any]  # full name of a field -> value, or the text of one
 def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Load a config file (.py with get_config, or a run's config.json) or the name of one in ``configs``.
 
-    Args: overrides: strings ``config.method.ridge=1e-3`` (leading dashes allowed). Raises UserError.
+    Args: source: "configs/dm.py:cifar10_ipc10" calls ``get_config("cifar10_ipc10")``, for files of many cells;
+    overrides: strings ``config.method.ridge=1e-3`` (leading dashes allowed). Raises UserError.
     """
     return _build(_read(source), dict(map(_parse, overrides)))
 
@@ -188,14 +189,16 @@ def _read(source: str) -> Said:
             return _flat(json.loads(path.read_bytes()))
         except (OSError, ValueError, RecursionError, AttributeError) as error:
             raise UserError(f"cannot read config {source}: {error}; give a config.json written by a run") from None
+    name, separator, cell = source.rpartition(":")
+    path, arguments = (Path(name), (cell,)) if separator and not _is_file(path) else (path, ())
     if _is_file(path):
-        return _run(source)
+        return _run(str(path), arguments)
     if path.stem in names("configs") and path.parts[:-1] in ((), ("configs",)):
-        return _flat(find("configs", path.stem).get_config().to_dict())
-    raise unknown("config", source, names("configs"))
+        return _run(str(find("configs", path.stem).__file__), arguments)
+    raise unknown("config", str(path), names("configs"))
 
 
-def _run(source: str) -> Said:
+def _run(source: str, arguments: Sequence[str]) -> Said:
     """Run a config file; whatever goes wrong in it is its writer's to mend, and is said with the line."""
     spec = importlib.util.spec_from_file_location("rcig_config", source)
     if spec is None or spec.loader is None:
@@ -203,7 +206,9 @@ def _run(source: str) -> Said:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return _flat(module.get_config().to_dict())
+        if arguments and not inspect.signature(module.get_config).parameters:
+            raise UserError(f"config {source} is one experiment, it has no cell {arguments[0]!r}; leave out the colon")
+        return _flat(module.get_config(*arguments).to_dict())
     except UserError:
         raise
     except Exception as error:

@@ -1,6 +1,7 @@
 """Configs: where they come from, what overrides them, what a choice drops; every shipped one is complete."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,20 @@ SHAPES = {  # of the data sets that shipped configs name
     "imagenet_resized/64x64": (64, 64, 3),
     "imagenette": (128, 128, 3),
     "imagewoof": (128, 128, 3),
+    "svhn_cropped": (32, 32, 3),
     "usps": (28, 28, 1),
     "imdb": (200, 100),
     "sst5": (56, 100),
     "trec6": (30, 100),
     "trec50": (20, 100),
 }
-CONFIGS = [name for name in names("configs") if name != "default"]
+MODULES = {name: find("configs", name) for name in names("configs") if name != "default"}
+CELLS = [
+    f"{name}.py:{cell}"
+    for name, module in MODULES.items()
+    for cell in re.findall(r"\n    (\w+_ipc\d+\w*) ", module.__doc__ or "")
+]
+CONFIGS = [f"{name}.py" for name in MODULES] + CELLS
 
 
 def rows_of(shape: tuple[int, ...]) -> Dataset:
@@ -50,7 +58,7 @@ def assert_complete(section: ConfigDict, package: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_config_is_complete_and_makes_its_objects(name):
-    config = configs.load(f"configs/{name}.py")
+    config = configs.load(f"configs/{name}")
     assert config.is_locked and set(find("configs", "default").get_config()) == set(config)
     assert_complete(config.method, "methods")
     assert_complete(config.model, "rcig.models")
@@ -67,9 +75,23 @@ def test_every_shipped_config_is_complete_and_makes_its_objects(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_config_says_its_command_and_finds_its_data_set(name):
-    said = (ROOT / "configs" / f"{name}.py").read_text()
-    config = configs.load(name)
-    assert f"--config=configs/{name}.py" in said and sources.find(config.dataset)
+    file, _, cell = name.partition(":")
+    said, config = (ROOT / "configs" / file).read_text(), configs.load(f"configs/{name}")
+    assert f"--config=configs/{file}" in said and sources.find(config.dataset)
+    if cell:
+        assert cell == f"{config.dataset}_ipc{config.ipc}"
+
+
+def test_a_config_of_many_cells_makes_those_it_does_not_list_and_refuses_what_is_none():
+    config = configs.load("dm:fashion_mnist_ipc3_cpu", ["--config.seed=4"])
+    assert (config.dataset, config.ipc, config.model.width, config.seed) == ("fashion_mnist", 3, 32, 4)
+    assert configs.load("dm").to_dict() == configs.load("configs/dm.py:cifar10_ipc10").to_dict()
+    with pytest.raises(UserError, match="a cell is DATASET_ipcN"):
+        configs.load("dm:cifar10")
+    with pytest.raises(UserError, match="has no cell 'cifar10_ipc1'; leave out the colon"):
+        configs.load("quickstart:cifar10_ipc1")
+    with pytest.raises(UserError, match="unknown config 'dmm'"):
+        configs.load("dmm:cifar10_ipc1")
 
 
 def test_a_config_is_found_by_path_by_name_and_in_a_run(tmp_path, monkeypatch):

@@ -1,13 +1,16 @@
-"""What DC's, DSA's and DM's published settings have in common; configs/{dc,dsa,dm}_<dataset>_ipc<n>.py are cells.
+"""What DC's, DSA's and DM's published settings have in common; configs/{dc,dsa,dm}.py list their cells.
 
 DC: Zhao et al., ICLR 2021; DSA: Zhao & Bilen, ICML 2021; DM: Zhao & Bilen, WACV 2023. The numbers of steps are those
 after which the papers measure: 1000 networks for DC and DSA, with a match for every image of a class, at most 50, and
 20,000 networks for DM. (The reference takes one more before it saves.) The functions take any data set and ipc.
 """
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
 from configs import default
+from configs._families import cells
 
 COLOUR = "dsa:color_crop_cutout_flip_scale_rotate"
 DIGITS = "dsa:color_crop_cutout_scale_rotate"
@@ -18,6 +21,15 @@ _OWN_CONSTANTS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100
 def get_config() -> ConfigDict:
     """DM on CIFAR-10, ten images per class: the family's quickest."""
     return dm("cifar10", 10)
+
+
+def cell(method: Callable[[str, int], ConfigDict], name: str) -> ConfigDict:
+    """Return a cell by name: mnist_ipc1, mnist_ipc1_cpu, digits_ipc10."""
+    dataset, ipc, cpu = cells.parse(name)
+    config = method(dataset, ipc)
+    if dataset == "digits":
+        return digits(config)
+    return narrow(config) if cpu else config
 
 
 def dc(dataset: str, ipc: int, num_networks: int = 1000) -> ConfigDict:
