@@ -12,21 +12,24 @@ from PIL import Image
 
 from rcig import command, formats
 from rcig.card import Distilled
+from rcig.data import export
 from rcig.errors import UserError
-from rcig.files import write
+from rcig.files import check_new, write
 
 EXAMPLES = """
 examples:
   python -m rcig.convert runs/mnist mnist.npz
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist.safetensors
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist_pictures
+  python -m rcig.convert checkpoints/rcig_mnist_ipc1 distilled_mnist --to=tfds
   python -m rcig.convert res_DM_CIFAR10_ConvNet_50ipc.pt dm.npz --format=vico --config.dataset=cifar10
   python -m rcig.convert images_best.pt pictures --format=mtt --config.dataset=cifar10 --config.preprocessing=zca
 
 SRC is a workdir, a distilled/ folder, or a file with its --format. DST ending in .npz or .safetensors becomes one file
 that eval.py --format=npz reads again, card and all. Any other DST is a new folder of pictures, <class>/<row>.png with
-labels.csv and card.json: 8 bits a channel, for the eye, clipped to what a screen shows. Pixels need the data set's
-way back, and files of other programs its classes: --config and --config.FIELD=VALUE say which, default the set's own.
+labels.csv and card.json: 8 bits a channel, for the eye, clipped to what a screen shows; with --to=tfds it holds the
+set's own numbers and tfds.builder_from_directory reads it. Pixels need the data set's way back, and files of other
+programs its classes: --config and --config.FIELD=VALUE say which, default the set's own.
 """
 
 
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("src", type=Path, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("dst", type=Path, help="a .npz or .safetensors file, or a new folder for pictures")
     parser.add_argument("--format", default="", help=f"of a file SRC: {', '.join(formats.FORMATS)}")
+    parser.add_argument("--to", default="pictures", choices=("pictures", "tfds"), help="what a folder DST holds")
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     flags, overrides = parser.parse_known_args()
 
@@ -45,6 +49,9 @@ def main() -> None:
     distilled, config, dataset = command.open_set(flags.src, flags.format, flags.config, overrides)
     if flags.dst.suffix:
         return _file(distilled, flags.dst)
+    if flags.to == "tfds":
+        print(f"{len(distilled.inputs)} examples in {export.distilled(distilled, flags.dst, dataset.class_names)}")
+        return
     experiment.check_space(distilled, dataset, config.dataset)
     pictures(distilled, flags.dst, dataset.decode, dataset.class_names)
     print(f"{len(distilled.inputs)} pictures in {flags.dst}")
@@ -59,8 +66,7 @@ def pictures(
     started from. Args: decode, of the data set, to pixels (M, H, W, C), which are clipped to [0, 1].
     Raises: UserError for what is no set of images, and rather than write into a folder that holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} must be a new or empty folder but holds something; choose another")
+    check_new(folder)
     pixels = decode(np.asarray(distilled.inputs, np.float32))
     if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
         raise UserError(f"only images become pictures, not examples {pixels.shape[1:]}; convert to .npz")

@@ -30,6 +30,12 @@ def write(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_new(folder: Path) -> None:
+    """Raise UserError unless a folder is new or empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} must be a new or empty folder but holds something; choose another")
+
+
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk, a missing right or a vanished folder into a UserError that names ``folder`` and the remedy."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rcig.data import export
+
 
 def real_folder() -> Path:
     """Return where prepared data sets would be, if this machine has any."""
@@ -63,25 +65,8 @@ def _write_tfds(data_dir: Path, name: str, config: str, feature: tuple, splits: 
 
     num_classes = max(label for pairs in splits.values() for _, label in pairs) + 1
     features = {feature[0]: feature[1], "label": tfds.features.ClassLabel(num_classes=num_classes)}
-
-    def generate(self, pairs):
-        for row, (example, label) in enumerate(pairs):
-            yield row, {feature[0]: example, "label": label}
-
-    body = {
-        "VERSION": tfds.core.Version(version),
-        "BUILDER_CONFIGS": [tfds.core.BuilderConfig(name=config)] if config else [],
-        "_info": lambda self: self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features)),
-        "_split_generators": lambda self, manager: {key: generate(self, pairs) for key, pairs in splits.items()},
-        "_generate_examples": generate,
-        "pkg_dir_path": data_dir,
-        "__module__": __name__,
-    }
-    with tfds.core.registered.skip_registration():
-        builder_class = type(name, (tfds.core.GeneratorBasedBuilder,), body)
-    builder_class.name = name
-    builder = builder_class(data_dir=data_dir, file_format="array_record", **({"config": config} if config else {}))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    rows = {split: [{feature[0]: x, "label": label} for x, label in pairs] for split, pairs in splits.items()}
+    export.write(data_dir, name, features, rows, config, version)
     return data_dir
 
 

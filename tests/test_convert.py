@@ -54,6 +54,23 @@ def test_a_set_becomes_pictures(workdir, digits, tmp_path):
     assert json.loads((tmp_path / "pictures/card.json").read_text()) == distilled.card
 
 
+def test_a_set_becomes_a_folder_that_tfds_reads_without_tensorflow(workdir, digits, tmp_path):
+    import tensorflow_datasets as tfds
+
+    ended = call("rcig.convert", workdir, tmp_path / "mine", "--to=tfds")
+    assert ended.status == 0 and ended.out.endswith(f"4 examples in {tmp_path / 'mine/1.0.0'}\n"), ended.err
+    builder = tfds.builder_from_directory(tmp_path / "mine/1.0.0")
+    source, distilled = builder.as_data_source("train"), artefact.load(workdir)
+    assert sorted(row["label"] for row in source) == [3, 3, 7, 7] and len(source) == 4
+    assert tuple(builder.info.features["label"].names) == digits.class_names
+    for row in source:  # TFDS shuffles what it writes
+        at = [np.array_equal(row["inputs"], each) for each in distilled.inputs].index(True)
+        np.testing.assert_array_equal(row["labels"], distilled.labels[at])
+        assert row["label"] == (7, 3)[at // 2]
+    again = call("rcig.convert", workdir, tmp_path / "mine", "--to=tfds")
+    assert again.status == 2 and "must be a new or empty folder" in again.err
+
+
 def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):
     images = np.random.default_rng(0).normal(0, 3, (10, 1, 8, 8)).astype(np.float32)  # beyond black and white
     path = save_set(tmp_path / "res.pt", images, np.arange(10))
