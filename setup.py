@@ -41,6 +41,7 @@ setup(
         "cuda": ["jax[cuda]"],
         "tpu": ["jax[tpu]"],
         "prepare": ["tensorflow>=2.20"],
+        # brings TensorFlow, which is not used; without: pip install --no-deps neural-tangents==0.6.5 frozendict
         "nt": ["neural-tangents==0.6.5"],
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb"],

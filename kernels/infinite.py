@@ -1,7 +1,7 @@
 """Kernels of infinitely wide ReLU networks in closed form: the NNGP and the neural tangent kernel.
 
-    kernel = serial(conv(), relu(), average_pool(), flatten(), dense())
-    nngp, ntk = kernel(x1, x2)                      # (N1, N2) each; x (N, H, W, C) or (N, D)
+    network = serial(conv(), relu(), average_pool(), flatten(), dense())
+    nngp, ntk = network(x1, x2)                      # (N1, N2) each; x (N, H, W, C) or (N, D)
     nngp, ntk = fully_connected(depth=1)(x1, x2)
 
 NTK parameterisation (Jacot et al. 2018; Lee et al. 2019): weights W_std N(0, 1) / sqrt(fan_in), biases b_std N(0, 1).
@@ -9,20 +9,26 @@ With K, T the covariance of pre-activations and its tangent, at every pair of ex
 
     dense, conv   K <- W_std^2 mean_patch(K) + b_std^2,    T <- W_std^2 mean_patch(T) + K (the new one)
     relu          K <- sqrt(v v') (sin a + (pi - a) cos a) / 2 pi,  T <- T (pi - a) / 2 pi,  cos a = K / sqrt(v v')
-                  (arc-cosine kernels: Cho & Saul 2009), v the variance at either pixel
+                  (arc-cosine kernels: kernels/arc_cosine.py), v the variance at either pixel
 
 Differentiable in the inputs, also where cos a = 1. A pair of H x W images costs (H W)^2 numbers while there are pixels:
-8x8 images 16 kB a pair in float32, 32x32 images 4 MB. `blocked` computes a large kernel a few rows at a time.
+8x8 images 16 kB a pair in float32, 32x32 images 4 MB. `ntk` takes a large kernel block by block.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-Kernel = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # (x1, x2) -> NNGP, NTK
+from kernels import neural_tangents_bridge as bridge
+from kernels.arc_cosine import arc_cosine
+from kernels.blocks import map_rows
+
+_BLOCK = 2**24  # numbers in a covariance of one block; in float32 64 MB
+_ROWS = 16  # of a block, where rows are short enough; several devices share a block's rows
 
 
 class Covariance(NamedTuple):
@@ -30,96 +36,145 @@ class Covariance(NamedTuple):
 
     nngp: jax.Array  # (N1, N2, h, H, w, W)
     ntk: jax.Array
-    self_1: jax.Array  # (N1, 1, h, H, w, W), of each example with itself
-    self_2: jax.Array  # (N2, 1, h, H, w, W)
 
 
-Layer = Callable[[Covariance], Covariance]
+class Examples(NamedTuple):
+    """Images, and their standard deviations with themselves before each layer, at every pixel."""
+
+    images: jax.Array  # (N, H, W, C)
+    deviations: tuple[jax.Array, ...]  # (N, h, w) each
 
 
-def serial(*layers: Layer) -> Kernel:
-    """Return the kernels of a network whose last layer leaves no pixels (flatten or global_pool, then dense)."""
+Layer = Callable[[Covariance, jax.Array, jax.Array], Covariance]  # deviations (N1, 1, h, 1, w, 1), (1, N2, 1, H, 1, W)
+Kernel = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # (x1, x2) -> NNGP, NTK, (N1, N2) each
 
-    def kernel(x1, x2):
-        state = _start(x1, x2)
-        for layer in layers:
-            state = layer(state)
+
+def _as_images(x: jax.Array) -> jax.Array:
+    return x if x.ndim == 4 else x[:, None, None]
+
+
+def _as_vectors(x: jax.Array) -> jax.Array:
+    return x.reshape(len(x), 1, 1, -1)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network whose last layer leaves no pixels, as its two kernels. ``view`` makes images of its inputs."""
+
+    layers: tuple[Layer, ...]
+    view: Callable[[jax.Array], jax.Array] = _as_images
+
+    def __call__(self, x1: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the NNGP and the NTK, (N1, N2) each."""
+        return self.pairs(self.examples(x1), self.examples(x2))
+
+    def examples(self, x: jax.Array) -> Examples:
+        """Return what the kernels need of every example by itself; computed once, not once a pair."""
+        images = self.view(x)
+        size = max(1, _BLOCK // _pixels(images) ** 2)
+        return Examples(images, map_rows(jax.checkpoint(self._deviations), images, size))
+
+    def pairs(self, one: Examples, other: Examples) -> tuple[jax.Array, jax.Array]:
+        """Return the NNGP and the NTK of all pairs."""
+        nngp = jnp.einsum("ahwc,bHWc->abhHwW", one.images, other.images, precision="highest") / one.images.shape[-1]
+        state = Covariance(nngp, jnp.zeros_like(nngp))
+        for layer, rows, columns in zip(self.layers, one.deviations, other.deviations, strict=True):
+            state = layer(state, rows[:, None, :, None, :, None], columns[None, :, None, :, None, :])
         return state.nngp[:, :, 0, 0, 0, 0], state.ntk[:, :, 0, 0, 0, 0]
 
-    return kernel
+    def ntk(self, x1: jax.Array, x2: jax.Array, rows: int = 0) -> jax.Array:
+        """Return the NTK (N1, N2), a block of ``rows`` rows (0 chooses) and some columns at a time."""
+        one, other = self.examples(x1), self.examples(x2)
+        numbers = _pixels(one.images) * _pixels(other.images)
+        rows = min(len(x1), rows or max(_ROWS, _BLOCK // (len(x2) * numbers)))
+        columns = min(len(x2), max(1, _BLOCK // (rows * numbers)))
+        pairs = lambda b, a: self.pairs(a, b)[1].T
+        pairs = pairs if (rows, columns) == (len(x1), len(x2)) else jax.checkpoint(pairs)
+        return map_rows(lambda a: map_rows(lambda b: pairs(b, a), other, columns).T, one, rows)
+
+    def _deviations(self, images: jax.Array) -> tuple[jax.Array, ...]:
+        nngp = jnp.einsum("ahwc,aHWc->ahHwW", images, images, precision="highest") / images.shape[-1]
+        state, found = Covariance(nngp[:, None], jnp.zeros_like(nngp[:, None])), []
+        for layer in self.layers:
+            variance = jnp.einsum("aohhww->ahw", state.nngp)
+            found.append(jnp.sqrt(jnp.where(variance > 0, variance, 1)) * (variance > 0))  # derivative 0 at 0
+            state = layer(state, found[-1][:, None, :, None, :, None], found[-1][:, None, None, :, None, :])
+        return tuple(found)
 
 
-def fully_connected(depth: int = 1, w_std: float = 2**0.5, b_std: float = 0.1) -> Kernel:
-    """Return the kernels of ``depth`` hidden ReLU layers; images are flattened."""
-    hidden = [layer for _ in range(depth) for layer in (dense(w_std, b_std), relu())]
-    flat = lambda x: x.reshape(len(x), -1)
-    kernel = serial(*hidden, dense(w_std, b_std))
-    return lambda x1, x2: kernel(flat(x1), flat(x2))
+def serial(*layers: Layer) -> Network:
+    """Return a network of layers, the last of which leave no pixels (flatten or global_pool, then dense)."""
+    return Network(layers)
 
 
-def convnet(depth: int = 3, first: bool = True, w_std: float = 2**0.5, b_std: float = 0.1) -> Kernel:
+def fully_connected(depth: int = 1, w_std: float = 2**0.5, b_std: float = 0.1) -> Network:
+    """Return ``depth`` hidden ReLU layers; images are flattened."""
+    hidden = (dense(w_std, b_std), relu())
+    return Network((*depth * hidden, dense(w_std, b_std)), _as_vectors)
+
+
+def convnet(depth: int = 3, first: bool = True, w_std: float = 2**0.5, b_std: float = 0.1) -> Network:
     """Return KIP's ConvNet: conv and ReLU (not ``first``: ConvNet3), then blocks of conv, ReLU, 2x2 average pool."""
-    step = [conv(w_std, b_std), relu()]
-    blocks = [layer for _ in range(depth) for layer in (*step, average_pool())]
-    return serial(*(step if first else []), *blocks, flatten(), dense(w_std, b_std))
+    step = (conv(w_std, b_std), relu())
+    return serial(*(step if first else ()), *depth * (*step, average_pool()), flatten(), dense(w_std, b_std))
 
 
-def myrtle(depth: int = 5, w_std: float = 2**0.5, b_std: float = 0.1) -> Kernel:
-    """Return Myrtle-5, -7 or -10 (Shankar et al. 2020): blocks of convolutions, three pools, the last to one pixel."""
+def myrtle(depth: int = 5, w_std: float = 2**0.5, b_std: float = 0.1) -> Network:
+    """Return Myrtle-5, -7 or -10 (Shankar et al. 2020): blocks of convolutions, three pools, a pool over all pixels."""
+    step = (conv(w_std, b_std), relu())
     blocks = {5: (1, 1, 2), 7: (2, 2, 2), 10: (3, 3, 3)}[depth]
-    step = [conv(w_std, b_std), relu()]
-    layers = [layer for n in blocks for layer in (*(n * step), average_pool())]
+    layers = [layer for n in blocks for layer in (*n * step, average_pool())]
     return serial(*layers, global_pool(), dense(w_std, b_std))
 
 
-KERNELS: dict[str, Callable[[int], Kernel]] = {  # by name, of a depth
+def _stax(make: Callable[..., bridge.Network], **options: Any) -> Callable[[int], bridge.Blocks]:
+    return lambda depth: bridge.Blocks(make(depth, **options))
+
+
+KERNELS: dict[str, Callable[[int], Any]] = {  # by name, of a depth
     "fully_connected": fully_connected,
     "convnet": convnet,
     "convnet3": partial(convnet, first=False),
     "myrtle": myrtle,
+    "stax_fully_connected": _stax(bridge.fully_connected),  # the same, by neural-tangents
+    "stax_convnet": _stax(bridge.convnet),
+    "stax_convnet3": _stax(bridge.convnet, first=False),
+    "stax_myrtle": _stax(bridge.myrtle),
 }
 
 
 def ntk(kernel: str, depth: int, x1: jax.Array, x2: jax.Array, rows: int = 0) -> jax.Array:
-    """Return the tangent kernel (N1, N2) of KERNELS[kernel](depth), ``rows`` rows of x1 at a time (0: all).
+    """Return the tangent kernel (N1, N2) of KERNELS[kernel](depth), ``rows`` rows of x1 at a time (0 chooses).
 
     In float64 where jax's 64-bit mode is on, as the references compute: with a ridge of 1e-6 of the mean diagonal
-    float32 loses the small eigenvalues.
+    float32 loses the small eigenvalues. Rows of x1 that are split over devices stay split (choose ``rows`` as a
+    multiple of the devices); a backward pass holds one block.
     """
     x1, x2 = (jnp.asarray(x, jnp.result_type(float)) for x in (x1, x2))
-    fn = lambda a, b: KERNELS[kernel](depth)(a, b)[1]
-    return blocked(fn, x1, x2, rows) if rows else fn(x1, x2)
+    return KERNELS[kernel](depth).ntk(x1, x2, rows)
 
 
 def dense(w_std: float = 2**0.5, b_std: float = 0.1) -> Layer:
     """A dense layer over channels, the same at every pixel."""
-    return lambda state: _affine(state, lambda k: k, w_std, b_std)
+    return lambda state, *_: _affine(state, lambda k: k, w_std, b_std)
 
 
 def conv(w_std: float = 2**0.5, b_std: float = 0.1, size: int = 3) -> Layer:
     """A convolution with zero padding, stride 1."""
 
-    def patches(k):
-        pad = size // 2
-        k = jnp.pad(k, ((0, 0), (0, 0), *4 * [(pad, pad)]))
-        (h, tall), (w, wide) = k.shape[2:4], k.shape[4:6]
-        cut = lambda i, j: k[
-            :, :, i : h - 2 * pad + i, i : tall - 2 * pad + i, j : w - 2 * pad + j, j : wide - 2 * pad + j
-        ]
-        return sum(cut(i, j) for i in range(size) for j in range(size)) / size**2
+    def mean(k):
+        return _diagonal_sums(_diagonal_sums(k, 2, size), 4, size) / size**2
 
-    return lambda state: _affine(state, patches, w_std, b_std)
+    return lambda state, *_: _affine(state, mean, w_std, b_std)
 
 
 def relu() -> Layer:
     """ReLU. At cos a = 1 value and gradient are the limits."""
 
-    def layer(state):
-        v_1, v_2 = _variances(state.self_1), _variances(state.self_2)  # (N, h, w)
-        nngp, slope = _arc_cosine(state.nngp, _rows(v_1)[:, None], _columns(v_2)[None])
-        self_1, _ = _arc_cosine(state.self_1, _rows(v_1)[:, None], _columns(v_1)[:, None])
-        self_2, _ = _arc_cosine(state.self_2, _rows(v_2)[:, None], _columns(v_2)[:, None])
-        return Covariance(nngp, state.ntk * slope, self_1, self_2)
+    def layer(state, rows, columns):
+        inverse = lambda d: jnp.where(d > 0, 1 / jnp.where(d > 0, d, 1), 0)
+        value, slope = arc_cosine(state.nngp * inverse(rows) * inverse(columns))
+        return Covariance(rows * columns * value, state.ntk * slope)
 
     return layer
 
@@ -132,12 +187,12 @@ def average_pool() -> Layer:
         k = k[:, :, : 2 * h, : 2 * tall, : 2 * w, : 2 * wide]
         return k.reshape(*k.shape[:2], h, 2, tall, 2, w, 2, wide, 2).mean((3, 5, 7, 9))
 
-    return lambda state: Covariance(*map(pool, state))
+    return lambda state, *_: Covariance(*map(pool, state))
 
 
 def global_pool() -> Layer:
     """The mean over all pixels."""
-    return lambda state: Covariance(*(k.mean((2, 3, 4, 5), keepdims=True) for k in state))
+    return lambda state, *_: Covariance(*(k.mean((2, 3, 4, 5), keepdims=True) for k in state))
 
 
 def flatten() -> Layer:
@@ -146,48 +201,21 @@ def flatten() -> Layer:
     def trace(k):
         return jnp.einsum("abhhww->ab", k)[:, :, None, None, None, None] / (k.shape[2] * k.shape[4])
 
-    return lambda state: Covariance(*map(trace, state))
-
-
-def blocked(kernel: Callable[[jax.Array, jax.Array], jax.Array], x1: jax.Array, x2: jax.Array, rows: int) -> jax.Array:
-    """Return ``kernel(x1, x2)`` (N1, N2), ``rows`` rows of x1 at a time; the backward pass holds one block."""
-    fn = jax.checkpoint(lambda x: kernel(x[None], x2)[0])
-    return jax.lax.map(fn, x1, batch_size=min(rows, len(x1)))
-
-
-def _start(x1: jax.Array, x2: jax.Array) -> Covariance:
-    if x1.ndim == 2:
-        x1, x2 = x1[:, None, None], x2[:, None, None]
-    product = lambda a, b: jnp.einsum("ahwc,bHWc->abhHwW", a, b, precision="highest") / a.shape[-1]
-    own = lambda x: (jnp.einsum("ahwc,aHWc->ahHwW", x, x, precision="highest") / x.shape[-1])[:, None]
-    nngp = product(x1, x2)
-    return Covariance(nngp, jnp.zeros_like(nngp), own(x1), own(x2))
+    return lambda state, *_: Covariance(*map(trace, state))
 
 
 def _affine(state: Covariance, mean: Callable[[jax.Array], jax.Array], w_std: float, b_std: float) -> Covariance:
-    nngp, self_1, self_2 = (w_std**2 * mean(k) + b_std**2 for k in (state.nngp, state.self_1, state.self_2))
-    return Covariance(nngp, w_std**2 * mean(state.ntk) + nngp, self_1, self_2)
+    nngp = w_std**2 * mean(state.nngp) + b_std**2
+    return Covariance(nngp, w_std**2 * mean(state.ntk) + nngp)
 
 
-def _variances(own: jax.Array) -> jax.Array:
-    return jnp.einsum("aohhww->ahw", own)
+def _diagonal_sums(k: jax.Array, axis: int, size: int) -> jax.Array:
+    """Return the sums over ``size`` neighbours along both of two axes at once, zeros beyond the border."""
+    widths = [(size // 2, size // 2) if a in (axis, axis + 1) else (0, 0) for a in range(k.ndim)]
+    padded, ends = jnp.pad(k, widths), k.shape[axis : axis + 2]
+    cut = lambda a, i, which: jax.lax.slice_in_dim(a, i, i + ends[which], axis=axis + which)
+    return sum(cut(cut(padded, i, 0), i, 1) for i in range(size))
 
 
-def _rows(v: jax.Array) -> jax.Array:
-    return v[:, :, None, :, None]  # (N, h, 1, w, 1)
-
-
-def _columns(v: jax.Array) -> jax.Array:
-    return v[:, None, :, None, :]  # (N, 1, H, 1, W)
-
-
-def _arc_cosine(k: jax.Array, v: jax.Array, v_other: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return E[relu(f) relu(g)] and E[relu'(f) relu'(g)] for Gaussians of covariance k and variances v, v_other."""
-    scale = jnp.sqrt(v * v_other)
-    cos = jnp.clip(k / jnp.where(scale > 0, scale, 1), -1, 1)
-    parallel = jnp.abs(cos) > 1 - 1e-7
-    inner = jnp.where(parallel, 0.0, cos)  # where a derivative would be infinite, another branch is taken
-    sin = jnp.where(parallel, 0.0, jnp.sqrt(1 - inner**2))
-    angle = jnp.where(parallel, jnp.where(cos > 0, 0.0, jnp.pi), jnp.arccos(inner))
-    slope = (jnp.pi - angle) / (2 * jnp.pi)
-    return scale * (sin / (2 * jnp.pi) + slope * cos), slope
+def _pixels(images: jax.Array) -> int:
+    return images.shape[1] * images.shape[2]

@@ -52,6 +52,34 @@ def predict(k_ss: jax.Array, k_ts: jax.Array, y_s: jax.Array, ridge: float | jax
     return jnp.matmul(k_ts, solve(factor(k_ss, ridge), y_s), precision=HIGHEST)
 
 
+def raised(k_ss: jax.Array, ridge: float) -> tuple[jax.Array, jax.Array]:
+    """Return a **relative** ridge as an absolute one, raised tenfold until the matrix has a Cholesky factor; the times.
+
+    Rounding makes the Gram matrix of rows that are nearly alike indefinite by more than a ridge of 1e-6 in float32.
+    The times, () and 1 where nothing was raised, are a constant to derivatives. Cost: one factorisation.
+    """
+    strength = relative(ridge, k_ss)
+    k, least = jax.lax.stop_gradient((k_ss, strength))
+
+    def fails(times):
+        return (times < 1e8) & ~jnp.all(jnp.isfinite(factor(k, times * least).cholesky))
+
+    times = jax.lax.while_loop(fails, lambda times: 10 * times, jnp.ones((), k_ss.dtype))
+    return times * strength, times
+
+
+def predict_raised(k_ss: jax.Array, k_ts: jax.Array, y_s: jax.Array, ridge: float) -> tuple[jax.Array, jax.Array]:
+    """Return `predict` with a **relative** ridge, where need be `raised`, and the times."""
+    strength, times = raised(k_ss, ridge)
+    return predict(k_ss, k_ts, y_s, strength), times
+
+
+def condition(k_ss: jax.Array, ridge: float) -> jax.Array:
+    """Return the condition number of k_ss with a **relative** ridge, (); infinite where it is not definite."""
+    values = jnp.linalg.eigvalsh(k_ss) + relative(ridge, k_ss)  # rising
+    return jnp.where(values[0] > 0, values[-1] / jnp.where(values[0] > 0, values[0], 1), jnp.inf)
+
+
 def head(features: jax.Array, targets: jax.Array, ridge: float | jax.Array) -> jax.Array:
     """Return the last layer W (D, K) that minimises ``|targets - features W|^2 + ridge |W|^2``.
 

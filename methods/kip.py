@@ -4,7 +4,9 @@ One step, with k the neural tangent kernel of an infinitely wide network and lam
 
     loss = mean (k_ts (k_ss + lambda I)^-1 y_s - y_t)^2 / 2 over a real batch;   Adam on x_s and, where learned, y_s
 
-No network is trained or drawn. Deviation: none known; augmentation of the real batch is not offered.
+No network is trained or drawn. Where the kernel matrix is indefinite in its precision the ridge is raised, and
+``ridge_raised`` says by how much.
+Deviation: augmentation of the real batch is not offered.
 """
 
 from dataclasses import dataclass
@@ -17,8 +19,9 @@ from flax import struct
 from kernels import infinite, ridge
 from methods import _matching
 from rcig import losses, sharding
-from rcig.errors import UserError
+from rcig.errors import must_be_positive
 from rcig.evaluation.kernel import check as check_kernel
+from rcig.evaluation.kernel import warn_of_precision
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic
 
 
@@ -45,17 +48,16 @@ class KIP:
     learning_rate: float = 0.04
     batch_size: int = 500  # real examples of each class a step
     learn_labels: bool = False
-    rows_at_once: int = 0  # of the kernel of the real batch; 0: all
+    rows_at_once: int = 0  # of the kernel of the real batch; 0 chooses
 
     def __post_init__(self):
         check_kernel("method", self.kernel, self.depth)
-        for name in ("ridge", "learning_rate", "batch_size"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        must_be_positive("method", self, "ridge", "learning_rate", "batch_size")
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the support as it is, with an idle optimiser."""
         psi = Psi(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
+        warn_of_precision("method", self, psi.inputs)
         return State(psi, self._optimizer().init(psi))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
@@ -65,19 +67,19 @@ class KIP:
     def step(self, key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Take one step."""
         value = jax.value_and_grad(self.loss, has_aux=True)(state.psi, batch)
-        (loss, accuracy), gradient = sharding.mean(value)
+        (loss, metrics), gradient = sharding.mean(value)
         gradient = gradient if self.learn_labels else gradient.replace(labels=jnp.zeros_like(gradient.labels))
         updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
-        return State(optax.apply_updates(state.psi, updates), opt_state), {"loss": loss, "accuracy": accuracy}
+        return State(optax.apply_updates(state.psi, updates), opt_state), {"loss": loss} | metrics
 
-    def loss(self, psi: Psi, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Return the loss on a real batch, and the accuracy."""
+    def loss(self, psi: Psi, batch: Batch) -> tuple[jax.Array, Metrics]:
+        """Return the loss on a real batch; the accuracy, and how often the ridge was multiplied."""
         k_ss = infinite.ntk(self.kernel, self.depth, psi.inputs, psi.inputs)
         k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, psi.inputs, self.rows_at_once)
-        predictions = ridge.predict(k_ss, k_ts, psi.labels.astype(k_ss.dtype), ridge.relative(self.ridge, k_ss))
+        predictions, raised = ridge.predict_raised(k_ss, k_ts, psi.labels.astype(k_ss.dtype), self.ridge)
         targets = losses.centred_targets(batch.labels, psi.labels.shape[1])
         loss = jnp.mean(jnp.square(predictions - targets)) / 2
-        return loss, losses.accuracy(predictions, batch.labels)
+        return loss, {"accuracy": losses.accuracy(predictions, batch.labels), "ridge_raised": raised}
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the support."""

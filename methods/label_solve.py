@@ -2,7 +2,9 @@
 
     y_s = argmin |A y_s - y_t|^2 = A^+ y_t,     A = k_ts (k_ss + lambda I)^-1,     k the neural tangent kernel
 
-One step on a large batch is all; the images stay. ``num_steps=1``.
+One step on a large batch is all; the images stay. ``num_steps=1``. Where a matrix is indefinite in its precision its
+ridge is raised, and the metrics ``ridge_raised`` and (for A^T A, from 1e-10) ``gram_ridge_raised`` say how often it was
+multiplied.
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from rcig import losses, sharding
 from rcig.data import sampling
 from rcig.errors import UserError
 from rcig.evaluation.kernel import check as check_kernel
+from rcig.evaluation.kernel import warn_of_precision
 from rcig.types import Batch, Key, Metrics, Model, Synthetic
 
 
@@ -34,7 +37,7 @@ class LabelSolve:
     depth: int = 1
     ridge: float = 1e-6  # relative to the mean diagonal
     batch_size: int = 10000  # real examples
-    rows_at_once: int = 0  # of their kernel; 0: all
+    rows_at_once: int = 0  # of their kernel; 0 chooses
 
     def __post_init__(self):
         check_kernel("method", self.kernel, self.depth)
@@ -43,6 +46,7 @@ class LabelSolve:
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the support with its starting labels."""
+        warn_of_precision("method", self, synthetic.inputs)
         return State(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
@@ -53,14 +57,17 @@ class LabelSolve:
         """Solve for the labels: normal equations ``(A^T A) y_s = A^T y_t``, summed over devices."""
         k_ss = infinite.ntk(self.kernel, self.depth, state.inputs, state.inputs)
         k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, state.inputs, self.rows_at_once)
-        a = ridge.solve(ridge.factor(k_ss, ridge.relative(self.ridge, k_ss)), k_ts.T).T  # (B, M)
+        strength, raised = ridge.raised(k_ss, self.ridge)
+        a = ridge.solve(ridge.factor(k_ss, strength), k_ts.T).T  # (B, M)
         targets = losses.centred_targets(batch.labels, state.labels.shape[1]).astype(a.dtype)
         gram, moment = sharding.mean((a.T @ a / len(a), a.T @ targets / len(a)))
-        labels = ridge.solve(ridge.factor(gram, ridge.relative(1e-10, gram)), moment)
+        strength, raised_again = ridge.raised(gram, 1e-10)
+        labels = ridge.solve(ridge.factor(gram, strength), moment)
         predictions = a @ labels
         loss = sharding.mean(jnp.mean(jnp.square(predictions - targets)) / 2)
         accuracy = sharding.mean(losses.accuracy(predictions, batch.labels))
-        return state.replace(labels=labels.astype(state.labels.dtype)), {"loss": loss, "accuracy": accuracy}
+        metrics = {"loss": loss, "accuracy": accuracy, "ridge_raised": raised, "gram_ridge_raised": raised_again}
+        return state.replace(labels=labels.astype(state.labels.dtype)), metrics
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the images with their labels."""

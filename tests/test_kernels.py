@@ -1,5 +1,6 @@
 """Ridge regression, linearisation and empirical kernels against closed forms and second paths."""
 
+import functools
 from functools import partial
 
 import jax
@@ -84,17 +85,48 @@ def test_difference_approaches_the_tangent_quadratically():
     assert 80 < error[0] / error[1] < 125
 
 
-def test_empirical_ntk_equals_the_explicit_jacobian():
+@functools.cache
+def explicit():
+    """Return a network's function, parameters, two inputs, and its NTK (4, 3, K, K) from explicit Jacobians."""
     model = toy.model()
     params = model.init(jax.random.key(3))["params"]
-    fn = lambda p, x: model.apply({"params": p}, x, False, None)[0].logits
+    fn = lambda p, x: model.apply({"params": p}, x, False, None)[0]
     x1, x2 = toy.synthetic(2).inputs[:4], toy.synthetic(1, 5).inputs
-    jacobian = lambda x: [j.reshape(len(x), 3, -1) for j in jax.tree.leaves(jax.jacrev(fn)(params, x))]
+    logits = lambda p, x: fn(p, x).logits
+    jacobian = lambda x: [j.reshape(len(x), 3, -1) for j in jax.tree.leaves(jax.jacrev(logits)(params, x))]
     flat = jax.jit(lambda x: jnp.concatenate(jacobian(x), -1))
-    full = jnp.einsum("akp,blp->abkl", flat(x1), flat(x2))
-    assert jnp.max(jnp.abs(jax.jit(partial(empirical.ntk_full, fn))(params, x1, x2) - full)) < 1e-10
+    return fn, params, x1, x2, jnp.einsum("akp,blp->abkl", flat(x1), flat(x2))
+
+
+def test_empirical_ntk_by_products_equals_the_explicit_jacobian():
+    fn, params, x1, x2, full = explicit()
+    logits = lambda p, x: fn(p, x).logits
+    by_products = jax.jit(partial(empirical.ntk_full, logits))(params, x1, x2)
+    assert jnp.max(jnp.abs(by_products - full)) < 1e-10
+    mean = jax.jit(partial(empirical.ntk, logits))(params, x1, x2)
+    assert jnp.max(jnp.abs(mean - jnp.einsum("abkk->ab", full) / 3)) < 1e-10
+    v = features((3, 3), 4)
+    product = jax.jit(partial(empirical.ntk_product, logits))(params, x1, x2, v)
+    assert jnp.max(jnp.abs(product - jnp.einsum("abkl,bl->ak", full, v))) < 1e-10
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_empirical_ntk_by_contraction_and_by_the_head(rows):
+    fn, params, x1, x2, full = explicit()
     mean = jnp.einsum("abkk->ab", full) / 3
-    assert jnp.max(jnp.abs(jax.jit(partial(empirical.ntk, fn))(params, x1, x2) - mean)) < 1e-10
+    logits = lambda p, x: fn(p, x).logits
+    contracted = jax.jit(lambda a, b: empirical.ntk_contracted(logits, params, a, b, rows))
+    assert jnp.max(jnp.abs(contracted(x1, x2) - mean)) < 1e-10
+    body = {name: leaf for name, leaf in params.items() if name != "head"}
+    of_body = lambda p, x: fn({**p, "head": params["head"]}, x).logits
+
+    @jax.jit
+    def structured(a, b):
+        in_body = empirical.contract(*(empirical.jacobian(of_body, body, x) for x in (a, b)))
+        head = empirical.head_ntk(fn(params, a).features, fn(params, b).features)
+        return in_body + head[:, :, None, None] * jnp.eye(3)[None, None]
+
+    assert jnp.max(jnp.abs(structured(x1, x2) - full)) < 1e-10
 
 
 def test_empirical_ntk_of_a_linear_model_is_the_inner_product():

@@ -1,12 +1,14 @@
 """KIP and label solve against their formulas and finite differences; the kernel protocol by hand."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
 
-from kernels import infinite
+from kernels import infinite, ridge
 from methods.kip import KIP, Psi
 from methods.label_solve import LabelSolve
 from rcig.errors import UserError
@@ -21,10 +23,10 @@ def batch():
     return Batch(*(jnp.asarray(a[:60]) for a in toy.dataset().train))
 
 
-def regression(synthetic, inputs, ridge):
+def regression(synthetic, inputs, relative_ridge):
     """Predict by the textbook formula."""
     k_ss, k_ts = (np.asarray(infinite.fully_connected(1)(x, synthetic.inputs)[1]) for x in (synthetic.inputs, inputs))
-    strength = ridge * np.trace(k_ss) / len(k_ss)
+    strength = relative_ridge * np.trace(k_ss) / len(k_ss)
     return k_ts @ np.linalg.solve(k_ss + strength * np.eye(len(k_ss)), np.asarray(synthetic.labels))
 
 
@@ -71,6 +73,39 @@ def test_the_protocol_is_kernel_regression():
     )
     predicted = np.argmax(regression(synthetic, jnp.asarray(dataset.test.inputs), 1e-2), 1)
     assert result.accuracy == np.mean(predicted == dataset.test.labels) and result.n == 1
+
+
+def test_a_singular_kernel_matrix_raises_the_ridge_and_says_so(batch):
+    """In float32 the kernel of a repeated image is indefinite by more than the ridge."""
+    start, options = toy.synthetic(1), {"ridge": 1e-9}
+    twice = Synthetic(*(jnp.concatenate(100 * [a]).astype(jnp.float32) for a in start[:2]))
+    data = toy.dataset(num_test=30)
+    with jax.enable_x64(False), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for make in (KIP, LabelSolve):
+            method = make(MODEL, **options)
+            state, metrics = jax.jit(method.step)(
+                jax.random.key(0), method.init(jax.random.key(0), twice, batch), batch
+            )
+            assert metrics["ridge_raised"] >= 10
+            assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((state, metrics)))
+        result = protocol.evaluate(jax.random.key(0), twice, data, None, protocol.KernelRegression(**options))
+        jax.effects_barrier()
+    assert result.details["ridge_raised"] >= 10
+    told = [str(warning.message) for warning in caught if "condition number" in str(warning.message)]
+    assert len(told) == 3 and "eval.ridge 1e-09" in told[-1] and "--config.x64=True" in told[0]
+
+
+def test_a_sound_kernel_matrix_is_left_alone(batch):
+    method = KIP(MODEL, ridge=1e-2)
+    _, metrics = jax.jit(method.step)(jax.random.key(0), method.init(None, toy.synthetic(2), batch), batch)
+    assert metrics["ridge_raised"] == 1
+
+
+def test_condition_number():
+    k = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(ridge.condition(k, 0.5), (3 + 1) / (1 + 1))
+    assert ridge.condition(k - 2 * jnp.eye(3), 0.0) == jnp.inf
 
 
 @pytest.mark.parametrize(
