@@ -24,6 +24,11 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("width", "ipc", "batch", "program", "K"),
         ("seconds", "plain / this", "gflop_per_s", "peak_gb"),
     ),
+    "kernel_methods": (
+        "Accuracy under RCIG's protocol after equal seconds of distillation, narrow networks",
+        ("dataset", "ipc", "method", "seconds"),
+        ("steps", "train_accuracy", "accuracy", "std", "n"),
+    ),
     "bptt_step": (
         "One DD meta-step, 30 inner steps, real batch of 1,024, by what the backward pass keeps",
         ("model", "mode", "rows", "batch"),

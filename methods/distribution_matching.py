@@ -20,7 +20,7 @@ import optax
 from methods import _matching
 from methods._matching import Images
 from rcig import augment, sharding
-from rcig.chunks import map_rows
+from rcig.chunks import map_features
 from rcig.types import Batch, Key, Metrics, Model, Synthetic, Variables
 
 
@@ -75,8 +75,7 @@ class DistributionMatching:
     def _features(self, variables: Variables, inputs: jax.Array) -> jax.Array:
         if "batch_stats" in variables:
             return self.model.apply(variables, inputs, True, None)[0].features
-        apply = lambda x: self.model.apply(variables, x, False, None)[0].features
-        return map_rows(apply, inputs, self.rows_at_once)
+        return map_features(self.model, variables, inputs, self.rows_at_once)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.sgd(self.learning_rate, self.momentum)

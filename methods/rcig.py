@@ -24,9 +24,9 @@ from flax import struct
 
 from methods import _rates
 from methods._problems import PROBLEMS, Convexified, Psi, Sampling, Solvers, support
-from rcig import linear_solve, losses, pool, sharding
+from rcig import linear_solve, pool, sharding
 from rcig.data import sampling
-from rcig.errors import UserError, unknown
+from rcig.errors import UserError, must_be_positive, unknown
 from rcig.implicit import MetaGradient, meta_gradient
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
@@ -86,9 +86,9 @@ class RCIG:
             raise UserError("method.clip scales to the direct part, which problem 'naive' lacks; set it to False")
         if self.solve_dtype == "float64" and not jax.config.jax_enable_x64:
             raise UserError("method.solve_dtype 'float64' needs 64-bit mode; set config.x64 to True")
-        for name in ("ridge", "learning_rate", "batch_size", "pool_size", "pool_max_steps", "pool_max_age"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        must_be_positive(
+            "method", self, "ridge", "learning_rate", "batch_size", "pool_size", "pool_max_steps", "pool_max_age"
+        )
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0: the pool is fresh, Adam's rates are searched on one network if it is used."""
@@ -194,20 +194,9 @@ class RCIG:
         return optax.adam(self.pool_learning_rate)
 
     def _train(self, key: Key, member: pool.Member, psi: Psi) -> pool.Member:
-        """Train the plain network on the synthetic set: squared error on the raw labels, all parameters."""
-        inputs, targets = support(psi, self.flip)
+        """Train the plain network on the synthetic set, a random number of steps."""
         key_steps, key_rows = jax.random.split(key)
-
-        def loss(params, variables, rows):
-            variables = {**variables, "params": params}
-            outputs, variables = self.model.apply(variables, inputs[rows], True, None)
-            return losses.mse(outputs.logits, targets[rows]), variables
-
-        def gradient(key, variables):
-            size = min(self.pool_rows or len(inputs), len(inputs))
-            rows = jnp.arange(size) if size == len(inputs) else sampling.iid(key, len(inputs), size)
-            return jax.grad(loss, has_aux=True)(variables["params"], variables, rows)
-
+        gradient = pool.regression(self.model, *support(psi, self.flip), self.pool_rows)
         num_steps = jax.random.randint(key_steps, (), 1, self.pool_max_steps + 1)
         return pool.train(key_rows, member, gradient, self._pool_optimizer(), num_steps)
 

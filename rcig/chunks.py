@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from rcig.types import PyTree
+from rcig.types import Model, PyTree, Variables
 
 _CPU_ROWS = 16
 
@@ -39,3 +39,8 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
         return results
     rest = fn(jax.tree.map(lambda a: a[whole * size :], rows))
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, rest)
+
+
+def map_features(model: Model, variables: Variables, inputs: jax.Array, size: int = 0) -> jax.Array:
+    """Return a network's features (B, D) of inputs (B, ...), in running-statistics mode; ``size`` as in `map_rows`."""
+    return map_rows(lambda x: model.apply(variables, x, False, None)[0].features, inputs, size)

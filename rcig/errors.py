@@ -17,3 +17,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f" did you mean {near[0]!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r};{hint} known: {', '.join(known)}")
+
+
+def must_be_positive(section: str, options: object, *names: str) -> None:
+    """Raise UserError for a field of ``options`` that is not positive; ``section`` is where the config has them."""
+    for name in names:
+        if getattr(options, name) <= 0:
+            raise UserError(f"{section}.{name} must be positive, not {getattr(options, name)}")

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rcig.types import Key, PyTree, Variables
+from rcig import losses
+from rcig.data import sampling
+from rcig.types import Key, Model, PyTree, Variables
 
 
 class Member(NamedTuple):
@@ -58,6 +60,25 @@ def train(
         return Member({**variables, "params": params}, opt_state, member.age + 1)
 
     return jax.lax.fori_loop(0, num_steps, step, member)
+
+
+def regression(model: Model, inputs: jax.Array, targets: jax.Array, num_rows: int = 0) -> Gradient:
+    """Return the gradient of plain training on a synthetic set: squared error on the raw labels, all parameters.
+
+    Args: inputs (n, ...); targets (n, K); num_rows, if any and fewer than n, drawn without replacement for each step.
+    """
+
+    def loss(params, variables, rows):
+        variables = {**variables, "params": params}
+        outputs, variables = model.apply(variables, inputs[rows], True, None)
+        return losses.mse(outputs.logits, targets[rows]), variables
+
+    def gradient(key, variables):
+        size = min(num_rows or len(inputs), len(inputs))
+        rows = jnp.arange(size) if size == len(inputs) else sampling.iid(key, len(inputs), size)
+        return jax.grad(loss, has_aux=True)(variables["params"], variables, rows)
+
+    return gradient
 
 
 def renew(key: Key, member: Member, init: Callable, optimizer: optax.GradientTransformation, max_age: int) -> Member:

@@ -1,12 +1,33 @@
-"""What KIP's and label solve's settings have in common; configs/{kip,label_solve}_*.py are cells.
+"""What the kernel methods' settings have in common; configs/{frepo,rfad}.py list cells.
 
-Nguyen, Chen & Lee, ICLR 2021; Nguyen, Novak, Xiao & Lee, NeurIPS 2021. Judged by kernel regression with the kernel that
-distilled; ``--protocol=standard`` shows what the sets are worth to finite networks. All in float64.
+KIP and label solve (Nguyen, Chen & Lee, ICLR 2021; Nguyen, Novak, Xiao & Lee, NeurIPS 2021): judged by regression with
+the kernel that distilled; ``--protocol=standard`` shows what the sets are worth to finite networks. In float64.
+
+FRePo (Zhou, Nezhadarya & Ba, NeurIPS 2022): the README's 500,000 steps everywhere; judged by its own script's settings,
+without augmentation too. Our ConvNet has its batch norm behind every convolution, the reference's before every one but
+the first; an augmentation is drawn for every image, the reference's for every batch.
+
+RFAD (Loo, Hasani, Amini & Rus, NeurIPS 2022): the number of steps is our choice, the reference stops early on a
+validation split. Judged by RCIG's protocol; the paper's networks are of width 1024, trained otherwise.
 """
 
 from ml_collections import ConfigDict
 
 from configs import default
+from configs._families import cells
+
+_NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200}
+_GREY = ("mnist", "fashion_mnist", "digits")
+_FREPO_JUDGE_STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
+
+
+def cell(method, name: str) -> ConfigDict:
+    """Return a cell of ``method``, frepo or rfad, by name: mnist_ipc1, mnist_ipc1_cpu, digits_ipc10."""
+    dataset, ipc, cpu = cells.parse(name)
+    config = method(dataset, ipc)
+    if dataset == "digits":
+        return digits(config)
+    return narrow(config, 3000) if cpu else config
 
 
 def kip(dataset: str, ipc: int, num_steps: int = 1000, learn_labels: bool = False) -> ConfigDict:
@@ -24,4 +45,58 @@ def label_solve(dataset: str, ipc: int, batch_size: int = 10000) -> ConfigDict:
     """Label solve: one step on ``batch_size`` real images."""
     config = kip(dataset, ipc, num_steps=1)
     config.method = ConfigDict({"name": "label_solve", "batch_size": batch_size})
+    return config
+
+
+def frepo(dataset: str, ipc: int) -> ConfigDict:
+    """FRePo: batch norm where it distils, none where it is judged; mirror images for small colour sets."""
+    config = default.get_config()
+    config.dataset, config.ipc, config.num_steps = dataset, ipc, 500000
+    num_classes = _NUM_CLASSES.get(dataset, 10)
+    config.labels.scale = (10 / num_classes) ** 0.5
+    flip = dataset not in _GREY and ipc * num_classes <= (100 if dataset == "cifar100" else 500)
+    config.method = ConfigDict({"name": "frepo", "flip": flip})
+    config.model = ConfigDict({"name": "convnet", "width": 128, "norm": "batch"})
+    config.steps_per_dispatch, config.checkpoint_every = 100, 10000
+    num_steps = _FREPO_JUDGE_STEPS.get(ipc * num_classes, 0)
+    config.eval.update(flip=flip, learning_rate=3e-4, batch_size=500, num_steps=num_steps)
+    config.eval.augmentation = ("" if dataset in _GREY else "flip_") + "color_crop_rotate_translate_cutout"
+    config.eval.model = ConfigDict({"norm": "none"})
+    return config
+
+
+def rfad(dataset: str, ipc: int) -> ConfigDict:
+    """RFAD: eight networks of constant width 256 a step; RCIG's network judges."""
+    config = default.get_config()
+    config.dataset, config.ipc, config.num_steps, config.x64 = dataset, ipc, 10000, True
+    config.method = ConfigDict({"name": "rfad"})
+    config.model = ConfigDict({"name": "dc_convnet", "width": 256, "norm": "none"})
+    config.checkpoint_every = 1000
+    grey = "crop_rotate_translate_cutout"
+    config.eval.augmentation = grey if dataset in _GREY else f"flip_color_{grey}"
+    config.eval.model = ConfigDict({"name": "convnet", "width": 128})
+    return config
+
+
+def narrow(config: ConfigDict, num_steps: int, width: int = 32) -> ConfigDict:
+    """For a few CPU cores and a short run: a narrow network, small batches, higher rates, judged as RCIG's are.
+
+    Under Adam a network of 1/4 the width needs about 4 times the rate to change as much.
+    """
+    config.num_steps, config.steps_per_dispatch, config.checkpoint_every = num_steps, 50, 500
+    config.model.width = config.eval.model.width = width
+    config.method.batch_size = 256
+    if config.method.name == "frepo":
+        rates = {"learning_rate": 1e-2, "pool_learning_rate": 3e-4 * 128 / width}
+        config.method.update(rates, decay_steps=num_steps)
+    else:
+        config.method.learning_rate = 1e-2
+    config.eval.update(learning_rate=1e-4 * 128 / width, augmentation="", num_steps=0)
+    return config
+
+
+def digits(config: ConfigDict) -> ConfigDict:
+    """For scikit-learn's 8-pixel digits: narrow, two blocks, a minute or so."""
+    config = narrow(config, 3000 if config.method.name == "frepo" else 1000)
+    config.model.depth = config.eval.model.depth = 2
     return config

@@ -1,0 +1,119 @@
+"""FRePo: neural feature regression with pooling (Zhou, Nezhadarya & Ba, NeurIPS 2022).
+
+One outer step, at a network theta from a pool whose networks are trained on the synthetic set only:
+  1 kernel ridge regression on theta's features Phi, with lambda relative to the mean diagonal, against centred labels:
+
+    loss = mean_i |Phi_t,i Phi_s^T (Phi_s Phi_s^T + lambda I)^-1 Y_s - y_t,i|^2 / 2 - mean_j min(label margin_j, 1 / K)
+
+  2 its gradient through the features of the synthetic set at fixed theta: LAMB on images and labels;
+  3 one Adam step of theta on the new synthetic set, without flips; a network that has grown old is replaced instead.
+
+No inner loop is differentiated: the last layer is exact, the body is truncated to zero steps. Labels are meant to start
+from centred one-hot ones over sqrt(K / 10) (``config.labels.scale``). In float64 where jax's 64-bit mode is on.
+
+Deviations: where the Gram matrix is indefinite in its precision the ridge is raised and ``ridge_raised`` says by how
+much (the reference gets NaN); a pool step's error is a mean over classes, not a sum, to which Adam is blind; a network
+too old takes one last step, unseen, before it is replaced.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from kernels import ridge
+from methods._problems import support
+from rcig import losses, pool, sharding
+from rcig.chunks import map_features
+from rcig.data import sampling
+from rcig.errors import must_be_positive
+from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
+
+
+@struct.dataclass
+class State:
+    """Everything that changes. P networks in the pool."""
+
+    psi: Synthetic
+    opt_state: PyTree
+    pool: pool.Member  # leaves (P, ...)
+
+
+@dataclass(frozen=True)
+class FRePo:
+    """The method's hyperparameters; defaults are the published ones."""
+
+    model: Model  # published: with batch norm, which the judge goes without
+    ridge: float = 1e-6  # relative to the mean diagonal
+    flip: bool = False  # the regression sees mirror images too; published: for small colour sets
+    learn_labels: bool = True
+    batch_size: int = 1024  # real examples a step
+    learning_rate: float = 3e-4  # LAMB's: the share of its norm by which a leaf moves in a step
+    decay_steps: int = 500000  # the rate falls to a tenth by a half cosine in so many steps; 0: constant
+    pool_size: int = 10
+    pool_learning_rate: float = 3e-4
+    pool_max_age: int = 100  # an older network is replaced at its next visit
+    pool_rows: int = 1000  # synthetic examples in a pool step, drawn where there are more; 0 is all
+    rows_at_once: int = 0  # of every network pass without gradient to parameters; 0 chooses by platform
+
+    def __post_init__(self):
+        must_be_positive("method", self, "ridge", "learning_rate", "batch_size", "pool_size", "pool_max_age")
+
+    def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
+        """Return the state at step 0: the networks are fresh, but their ages are spread evenly."""
+        psi = Synthetic(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
+        networks = pool.create(key, self.model.init, self._pool_optimizer(), self.pool_size)
+        ages = jnp.arange(self.pool_size, dtype=jnp.int32) * self.pool_max_age // self.pool_size
+        return State(psi, self._optimizer().init(psi), networks._replace(age=ages))
+
+    def rows(self, key: Key, labels: jax.Array) -> jax.Array:
+        """Return a uniform batch of rows."""
+        return sampling.iid(key, len(labels), self.batch_size)
+
+    def step(self, key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """Take one outer step."""
+        key_draw, key_train, key_renew = jax.random.split(key, 3)
+        index = jax.random.randint(key_draw, (), 0, self.pool_size)
+        member = pool.take(state.pool, index)
+
+        value = jax.value_and_grad(self.loss, has_aux=True)(state.psi, member.variables, batch)
+        (loss, metrics), gradient = sharding.mean(value)
+        gradient = gradient if self.learn_labels else gradient._replace(labels=jnp.zeros_like(gradient.labels))
+        updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
+        psi = optax.apply_updates(state.psi, updates)
+
+        plain = pool.regression(self.model, psi.inputs, psi.labels, self.pool_rows)
+        member = pool.train(key_train, member, plain, self._pool_optimizer(), 1)
+        last = self.pool_max_age + 2  # a network older than pool_max_age has taken a step too many just now
+        member = pool.renew(key_renew, member, self.model.init, self._pool_optimizer(), last)
+        return State(psi, opt_state, pool.put(state.pool, index, member)), {"loss": loss} | metrics
+
+    def loss(self, psi: Synthetic, variables: Variables, batch: Batch) -> tuple[jax.Array, Metrics]:
+        """Return the loss at one network on one real batch; the accuracy, and how often the ridge was multiplied."""
+        inputs, targets = support(psi, self.flip)
+        precision = jnp.result_type(float)
+        features_s, features_t = (
+            map_features(self.model, variables, x, self.rows_at_once).astype(precision) for x in (inputs, batch.inputs)
+        )
+        k_ss, k_ts = ridge.gram(features_s, features_s), ridge.gram(features_t, features_s)
+        predictions, raised = ridge.predict_raised(k_ss, k_ts, targets.astype(precision), self.ridge)
+        num_classes = targets.shape[1]
+        error = num_classes * losses.mse(predictions, losses.centred_targets(batch.labels, num_classes))
+        loss = error - losses.label_margin(psi.labels, 1 / num_classes)
+        return loss, {"accuracy": losses.accuracy(predictions, batch.labels), "ridge_raised": raised}
+
+    def synthetic(self, state: State) -> Synthetic:
+        """Return the set as it is: no average."""
+        return state.psi
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        rate = self.learning_rate
+        return optax.lamb(optax.cosine_decay_schedule(rate, self.decay_steps, 0.1) if self.decay_steps else rate)
+
+    def _pool_optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.pool_learning_rate)
+
+
+make = FRePo
