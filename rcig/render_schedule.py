@@ -59,8 +59,8 @@ def rates_figure(rates: np.ndarray) -> Figure:
 def write_schedule(
     workdir: Path, synthetic: Synthetic, pixels: np.ndarray, class_names: Sequence[str], step: int
 ) -> None:
-    """Write ``images/step-<d>.png`` for every part of the set and ``images/rates.png``; nothing without rates."""
-    if synthetic.learning_rates is None:
+    """Write ``images/step-<d>.png`` for every part and ``images/rates.png``; nothing for a single rate or none."""
+    if synthetic.learning_rates is None or np.size(synthetic.learning_rates) == 1:
         return
     rates = np.asarray(synthetic.learning_rates)
     folder, parts = Path(workdir) / "images", rates.shape[1]

@@ -310,7 +310,7 @@ def test_result_is_a_population_statistic():
         ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'"),
         ({"optimiser": "adamw"}, "unknown optimiser 'adamw'.*sgd"),
         ({"augmentation": "flop"}, "unknown augmentation 'flop'"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive"),
         ({"batch_size": 0}, "batch_size must be positive"),
         ({"num_networks": 0}, "num_networks 0"),
         ({"num_steps": -1}, "must not be negative"),

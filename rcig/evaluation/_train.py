@@ -8,7 +8,7 @@ What step t of a network draws is a function of (its key, t): results do not dep
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -98,11 +98,12 @@ def _adam_halving(recipe: Recipe) -> optax.GradientTransformation:
 OPTIMISERS: dict[str, Callable[[Recipe], optax.GradientTransformation]] = {
     "adam": _adam,
     "adam_halving": _adam_halving,
+    "plain_sgd": lambda recipe: optax.sgd(recipe.learning_rate),
     "sgd": _sgd,
 }
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """One network in training; with a leading axis, all of them."""
 
     variables: Variables
@@ -154,6 +155,20 @@ def train_networks(
     return state.variables
 
 
+def trajectory(keys: Key, model: Model, synthetic: Synthetic, recipe: Recipe, every: int) -> Iterator[Variables]:
+    """Yield the networks of `train_networks`, one a key, before their first step and after each ``every`` steps.
+
+    The next step overwrites what was yielded: copy what is to stay.
+    """
+    inputs, labels = jax.tree.map(jnp.asarray, (synthetic.inputs, synthetic.labels))
+    targets = LOSSES[recipe.loss][1](labels)
+    state = _start(model, recipe, keys, len(inputs))
+    yield state.variables
+    for done in range(0, recipe.num_steps, every):
+        state = _train(model, recipe, keys, state, inputs, targets, done, min(done + every, recipe.num_steps))
+        yield state.variables
+
+
 def test_accuracy(model: Model, variables: Variables, batch: Batch, chunk: int = 256) -> np.ndarray:
     """Return each network's share of correctly classified examples, exactly, in running-statistics mode.
 
@@ -171,6 +186,12 @@ def test_accuracy(model: Model, variables: Variables, batch: Batch, chunk: int =
     return correct / total
 
 
+def forget() -> None:
+    """Drop the compiled programs, 20 to 50 MB a network: for callers who go through many networks, each once."""
+    for program in (_start, _train, _correct):
+        program.clear_cache()
+
+
 test_accuracy.__test__ = False  # not a test of ours, whatever pytest thinks of the name
 
 
@@ -179,7 +200,7 @@ def _start(model, recipe, keys, num_rows):
     def start(key):
         variables = model.init(key)
         opt_state = OPTIMISERS[recipe.optimiser](recipe).init(variables["params"])
-        return _State(variables, opt_state, jnp.arange(num_rows), jnp.zeros((), jnp.float32))
+        return State(variables, opt_state, jnp.arange(num_rows), jnp.zeros((), jnp.float32))
 
     return over_networks(start)(keys)
 
@@ -202,17 +223,32 @@ def _step(model, recipe, inputs, targets, key, t, state):
     x = augment.find(recipe.augmentation)(key_augment, inputs[rows])
     y = targets[rows]
 
+    optimiser, loss = OPTIMISERS[recipe.optimiser](recipe), LOSSES[recipe.loss][0]
+    return learn(model, optimiser, loss, state._replace(order=order), x, y, key_apply)
+
+
+def learn(
+    model: Model,
+    optimiser: optax.GradientTransformation,
+    loss: Callable,
+    state: State,
+    x: jax.Array,
+    y: PyTree,
+    key: Key,
+) -> State:
+    """Take one step on one batch: ``loss(logits, y)`` of inputs x, the batch statistics included."""
+
     def loss_fn(params):
-        outputs, after = model.apply({**state.variables, "params": params}, x, True, key_apply)
-        return LOSSES[recipe.loss][0](outputs.logits, y), after
+        outputs, after = model.apply({**state.variables, "params": params}, x, True, key)
+        return loss(outputs.logits, y), after
 
     params = state.variables["params"]
-    (loss, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    updates, opt_state = OPTIMISERS[recipe.optimiser](recipe).update(grads, state.opt_state, params)
+    (value, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    updates, opt_state = optimiser.update(grads, state.opt_state, params)
     same = lambda new, old: new.astype(old.dtype)  # in 64-bit mode optax and statistics would change their types
     after, opt_state = jax.tree.map(same, (after, opt_state), (state.variables, state.opt_state))
     variables = {**after, "params": optax.apply_updates(params, updates)}
-    return _State(variables, opt_state, order, loss.astype(jnp.float32))
+    return State(variables, opt_state, state.order, value.astype(jnp.float32))
 
 
 def _rows(key, t, order, batch_size):

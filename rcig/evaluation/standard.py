@@ -4,8 +4,8 @@
     result = evaluate(key, synthetic, dataset, model, protocol)
     result.accuracy, result.std, result.n                           # mean and population std over networks
 
-Two presets, one protocol: RCIG's (Loo et al. 2023, the published evaluation script) and DC's (Zhao et al. 2021, also
-DSA's and DM's). A set is in model-input space and stays there; nothing is selected on the test split.
+Presets of one protocol: RCIG's (Loo et al. 2023, the published evaluation script) and DC's (Zhao et al. 2021; DSA's and
+DM's; MTT's, at the learned rate). A set is in model-input space and stays there; nothing is selected on the test split.
 """
 
 import math
@@ -20,6 +20,8 @@ from rcig.augment import mirrored
 from rcig.errors import UserError
 from rcig.evaluation._train import Progress, Recipe, test_accuracy, train_networks
 from rcig.types import Dataset, Key, Model, Synthetic
+
+_OWN_RATE = 0.01  # of a set that has learned none, where the protocol wants the set's own
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Standard:
     augmented_epochs: int = 0  # the same for the run with augmentation
     loss: str = "mse"  # mse (labels as they are), cross_entropy (their largest entry), soft_cross_entropy
     optimiser: str = "adam"  # adam (warm-up, cosine to 1 %) or sgd (momentum 0.9, rate / 10 after half the steps)
-    learning_rate: float = 1e-4  # peak; RCIG's authors advise 3e-4 and augmentation for a ResNet
+    learning_rate: float = 1e-4  # peak; RCIG's authors advise 3e-4 and augmentation for a ResNet; 0: the set's own
     warmup_steps: int = 500  # adam; at most half of the steps, so that a short run still reaches its peak rate
     weight_decay: float = 0.0  # sgd
     batch_size: int = 256  # a set of no more examples (before flips) is taken whole
@@ -56,8 +58,8 @@ class Standard:
         for augmentation in {"", self.augmentation}:
             self.recipe(10, augmentation)  # checks the names
 
-    def recipe(self, size: int, augmentation: str) -> Recipe:
-        """Return how one network learns from a set of ``size`` examples (before flips)."""
+    def recipe(self, size: int, augmentation: str, own_rate: float = _OWN_RATE) -> Recipe:
+        """Return how one network learns from a set of ``size`` examples (before flips); its own rate where wanted."""
         rows = 2 * size if self.flip else size
         batch_size = rows if size <= self.batch_size else self.batch_size
         epochs = self.augmented_epochs if augmentation else self.num_epochs
@@ -70,7 +72,7 @@ class Standard:
             batch_size,
             self.loss,
             self.optimiser,
-            self.learning_rate,
+            self.learning_rate or own_rate,
             min(self.warmup_steps, num_steps // 2),
             drop_step,
             self.weight_decay,
@@ -93,6 +95,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 PRESETS["dsa"] = PRESETS["dc"] | {"augmentation": "dsa:color_crop_cutout_flip_scale_rotate"}  # DSA's and DM's
+PRESETS["mtt"] = PRESETS["dsa"] | {"num_networks": 5, "learning_rate": 0.0}  # last value; the paper reports the best
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +157,7 @@ def evaluate(
     key_plain, key_augmented = jax.random.split(key)
 
     def run(key, augmentation):
-        recipe = protocol.recipe(size, augmentation)
+        recipe = protocol.recipe(size, augmentation, own_rate(synthetic))
         variables = train_networks(key, model, train_set, recipe, protocol.num_networks, progress)
         return test_accuracy(model, variables, dataset.test, protocol.test_chunk)
 
@@ -163,6 +166,11 @@ def evaluate(
     plain = run(key_plain, "") if protocol.plain else None
     augmented = Result(run(key_augmented, protocol.augmentation), protocol.augmentation)
     return augmented if plain is None else Result(plain, augmented=augmented)
+
+
+def own_rate(synthetic: Synthetic) -> float:
+    """Return the mean of a set's learned rates, for protocols that want one."""
+    return _OWN_RATE if synthetic.learning_rates is None else float(np.mean(synthetic.learning_rates))
 
 
 def check_fits(synthetic: Synthetic, dataset: Dataset, images: bool = False) -> None:
