@@ -6,6 +6,7 @@ Layout of the folder: an orbax checkpoint of numpy arrays ``inputs`` (M, ...), `
 Files come from strangers: nothing is unpickled, and shapes, sizes and digests are checked before they are believed.
 """
 
+import dataclasses
 import json
 import math
 import shutil
@@ -67,7 +68,7 @@ def load(path: Path) -> Distilled:
         folder = find(path)
         seen = _identity(folder)
         try:
-            return _load(folder)
+            return dataclasses.replace(_load(folder), folder=folder)
         except UserError:
             if _identity(find(path)) == seen:  # else a running distillation has replaced it meanwhile
                 raise

@@ -57,6 +57,7 @@ class Distilled:
     labels: np.ndarray  # (M, K) float32, raw targets
     learning_rates: np.ndarray | None  # (E, D) float32
     card: dict[str, Any]
+    folder: Path | None = None  # where it was read
 
     @property
     def synthetic(self) -> Synthetic:

@@ -34,6 +34,15 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return soft_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype))
 
 
+def kl_divergence(teacher: jax.Array, logits: jax.Array) -> jax.Array:
+    """Return KL(softmax(t) || softmax(f)) = 1/B sum_{i,k} softmax(t_i)_k (log softmax(t_i)_k - log softmax(f_i)_k).
+
+    Args: teacher t, logits f (B, K), both over the temperature where there is one.
+    """
+    told, said = jax.nn.log_softmax(teacher), jax.nn.log_softmax(logits)
+    return jnp.mean(jnp.sum(jnp.exp(told) * (told - said), axis=-1))
+
+
 def label_margin(labels: jax.Array, cap: float) -> jax.Array:
     """Return how far each label row favours one class, up to a cap: 1/M sum_j min(y_j^(1) - y_j^(2), cap).
 

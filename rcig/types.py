@@ -98,8 +98,8 @@ class Pipeline(Protocol):
     what they find there, so a stopped run goes on within the stage it was in.
     """
 
-    def prepare(self, key: Key, dataset: Dataset, folder: Path) -> tuple[Method, Dataset]:
-        """Do the stages before the loop. Returns the loop's method and the data set that it draws batches from."""
+    def prepare(self, key: Key, dataset: Dataset, start: Synthetic, folder: Path) -> tuple[Method, Dataset, Synthetic]:
+        """Do the stages before the loop. Returns its method, the data set it draws batches from, and its start."""
         ...
 
     def complete(self, key: Key, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:

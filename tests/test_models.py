@@ -99,6 +99,37 @@ def test_parameter_counts(name, shape, num_classes, features, expected):
 
 
 @pytest.mark.parametrize(
+    "shape, num_classes, options, expected, features, norms",
+    [
+        ((224, 224, 3), 1000, {"stem": "large"}, 11_689_512, 512, 20),
+        ((64, 64, 3), 200, {}, 11_271_432, 512, 20),
+        ((32, 32, 3), 10, {}, 11_173_962, 512, 20),
+        ((224, 224, 3), 1000, {"stem": "large", "depth": 50}, 25_557_032, 2048, 53),
+        ((224, 224, 3), 1000, {"stem": "large", "depth": 101}, 44_549_160, 2048, 104),
+        ((8, 8, 1), 10, {"depth": 10, "stages": 2, "width": 16}, 19_706, 32, 6),
+    ],
+)
+def test_torchvisions_resnets(shape, num_classes, options, expected, features, norms):
+    options = {"norm": "batch", "head_pooling": "global", "init": "kaiming_out"} | options
+    model = lookup.find("rcig.models", "resnet").make(shape, num_classes, **options)
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    assert count(variables["params"]) == expected
+    assert variables["params"]["head"]["kernel"].shape == (features, num_classes)
+    assert len(jax.tree.leaves(variables["batch_stats"])) == 2 * norms
+
+
+def test_a_resnet_with_the_large_stem_and_bottlenecks_pools_all_there_is():
+    options = {"stem": "large", "depth": 50, "width": 2, "head_pooling": "global", "init": "kaiming_out"}
+    model = lookup.find("rcig.models", "resnet").make((32, 32, 3), 5, stages=2, **options)
+    variables = jax.jit(model.init)(KEY)
+    images = jax.random.normal(KEY, (2, 32, 32, 3))
+    out, _ = jax.jit(lambda variables, x: model.apply(variables, x, False, None))(variables, images)
+    assert out.features.shape == (2, 16) and np.all(np.isfinite(out.logits)) and np.all(out.features >= 0)
+    stem = variables["params"]["Conv_0"]["kernel"]
+    assert abs(float(jnp.std(stem)) * (49 * 2 / 2) ** 0.5 - 1) < 0.2  # N(0, 2 / fan_out), 294 draws
+
+
+@pytest.mark.parametrize(
     "name, expected",
     [
         *((f"ConvNet{ending}", 320_010) for ending in ("", "D3", "W128", "AR", "AS", "AL", "ASwish", "ASwishBN")),
@@ -298,8 +329,11 @@ def test_networks_of_images_refuse_rows():
         ("vgg", (28, 28, 3), {}, "at least 32 pixels"),
         ("vgg", (32, 32, 3), {"depth": 12}, "one of 11, 13, 16, 19"),
         ("resnet", (8, 8, 1), {}, "at least 28 pixels"),
+        ("resnet", (16, 16, 3), {"stem": "large", "head_pooling": "global"}, "at least 32 pixels"),
+        ("resnet", (32, 32, 3), {"head_pooling": "gobal"}, "did you mean 'global'"),
+        ("resnet", (32, 32, 3), {"stages": 5}, "must lie in 1..4"),
         ("resnet", (32, 32, 3), {"downsampling": "averge"}, "did you mean 'average'"),
-        ("resnet", (32, 32, 3), {"depth": 50}, "one of 10, 18, 34"),
+        ("resnet", (32, 32, 3), {"depth": 51}, "one of 10, 18, 34"),
         ("dc_alexnet", (784,), {}, "wants images"),
         ("dc_convnet", (8, 8, 1), {"pooling": "maxx"}, "did you mean 'max'"),
         ("mlp", (7,), {"width": 0}, "at least 1"),

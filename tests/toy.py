@@ -38,7 +38,8 @@ def dataset(num_train: int = 240, num_test: int = 120) -> Dataset:
 
     names = tuple(f"blob {i}" for i in range(NUM_CLASSES))
     decode = lambda x: x * 0.4 + 0.2
-    return Dataset("toy", draw(num_train), draw(num_test), NUM_CLASSES, names, decode, {"kind": "standard"})
+    told = {"kind": "standard", "mean": [0.2], "std": [0.4]}
+    return Dataset("toy", draw(num_train), draw(num_test), NUM_CLASSES, names, decode, told)
 
 
 def synthetic(ipc: int = 1, key: int = 0) -> Synthetic:

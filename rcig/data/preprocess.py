@@ -33,6 +33,7 @@ STANDARD: dict[str, Constants] = {
     "imagenette": ((0.4626, 0.4588, 0.4251), (0.2790, 0.2745, 0.2973)),
     "imagewoof": ((0.4917, 0.4613, 0.3931), (0.2513, 0.2442, 0.2530)),
     "imagenet_resized/64x64": ((0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)),
+    "imagenet2012": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caltech_birds2011": ((0.4810, 0.4964, 0.4245), (0.2129, 0.2084, 0.2468)),
 }
 DC_STANDARD: dict[str, Constants] = {
@@ -43,7 +44,8 @@ DC_STANDARD: dict[str, Constants] = {
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     "tiny_imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-WHITENED = frozenset(STANDARD) - {"mnist", "mnist_rgb", "fashion_mnist", "svhn_cropped"}  # by default, as RCIG does
+_NOT_WHITENED = {"mnist", "mnist_rgb", "fashion_mnist", "svhn_cropped", "imagenet2012"}
+WHITENED = frozenset(STANDARD) - _NOT_WHITENED  # by default, as RCIG does
 
 _CHUNK_BYTES = 1 << 26
 

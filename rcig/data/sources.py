@@ -124,6 +124,9 @@ SOURCES: dict[str, Source] = {
     "caltech_birds2011": _tfds("caltech_birds2011")._replace(
         read=partial(records.read, resolution=32), options=("resolution",)
     ),
+    "imagenet2012": _tfds("imagenet2012")._replace(
+        read=partial(records.read, test_split="validation", resolution=224), options=("resolution",)
+    ),
     "imagenet_resized/64x64": _tfds("imagenet_resized/64x64", test_split="validation"),
     "tiny_imagenet": _tree(
         trees.read_tiny_imagenet, (), "tiny-imagenet-200", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -34,7 +34,7 @@ def layer_initializers(name: str, param: float = 1.0) -> Callable[[int], dict[st
 
 def kernel_initializer(name: str, param: float) -> Callable:
     """Return the named initialiser of kernels, all but ``default`` (which must be told the fan)."""
-    if param <= 0 and name != "kaiming":
+    if param <= 0 and name not in ("kaiming", "kaiming_out"):
         raise UserError(f"model.init_param must be positive, not {param}; 1 is the plain scale")
     scaled = initializers.variance_scaling
     known = {

@@ -1,0 +1,161 @@
+"""LPLD: images recovered from a teacher's batch-norm statistics, class by class, and pruned soft labels for them.
+
+Xiao & He, "Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?", NeurIPS 2024; with its
+forerunners SRe2L (Yin et al., NeurIPS 2023) and CDA (Yin & Shen, TMLR 2024). The stages and where they are:
+
+    squeeze    train a teacher, measure what its batch norms see of every class      methods/lpld/squeeze.py
+    recover    optimise images against it: the stage that the loop runs              methods/lpld/recover.py
+    relabel    the teacher's logits for many views of the images, or a share of it   rcig/relabel.py
+    validate   students learn from these alone                                       rcig/evaluation/soft_labels.py
+
+A stage leaves its result in the workdir (teacher/, class_statistics/, checkpoints/, soft_labels/) and finds it there.
+
+    supervision        a group is                   its statistics should be         published as
+    class_statistics   all images of a class        those of the class               LPLD, "+CS"
+    class_batches      all images of a class        the teacher's running ones       "+C"
+    global             the i-th of every class      the teacher's running ones       SRe2L; with a curriculum CDA
+
+Deviations: class statistics are exact by default, where the released code keeps a running average (``ema``); images
+start at displayable values, where the released code clips after the first step only; they are kept at 256 levels as
+they are, not as JPEG; SRe2L's batches hold every class, where the released ones hold 100. Total variation and the l2
+norm of the images are left out: their weights are 0 in every published script.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from methods.lpld import pixels, squeeze
+from methods.lpld.recover import Recover, Targets
+from methods.lpld.views import Views
+from rcig.errors import UserError, unknown
+from rcig.relabel import relabel
+from rcig.soft_labels import LabelPool
+from rcig.types import Batch, Dataset, Key, Method, Model, Synthetic
+from rcig.views import Labelling
+
+SUPERVISIONS = ("class_statistics", "class_batches", "global")
+
+
+@dataclass(frozen=True)
+class LPLD:
+    """The stages' hyperparameters. The defaults are those of Tiny-ImageNet, but for the teacher, who is small."""
+
+    model: Model  # the teacher's network
+    # squeeze
+    teacher: str = ""  # another run's workdir, whose teacher is taken; empty: one is trained
+    teacher_steps: int = 2000
+    teacher_batch_size: int = 256
+    teacher_optimiser: str = "adam"  # see rcig/evaluation/_train.py
+    teacher_learning_rate: float = 1e-3
+    teacher_weight_decay: float = 0.0  # sgd
+    teacher_augmentation: str = ""  # see rcig/augment; in training and while class statistics are taken
+    class_statistics: str = "exact"  # or ema
+    # recover
+    supervision: str = "class_statistics"  # class_batches, global
+    num_steps: int = 4000  # of the cosine: the config's own num_steps
+    learning_rate: float = 0.1
+    statistics_weight: float = 0.05  # r_bn
+    stem_weight: float = 10.0  # of the first batch norm, beside 1 of every other
+    min_scale: float = 0.08  # of crops, also those that are labelled
+    curriculum: str = "none"  # CDA's: cosine, linear, step
+    milestone: float = 1.0  # the share of the steps that it lasts
+    view_flip: bool = False  # half of the views are mirrored, also of those that are labelled
+    jitter: int = 4  # pixels: images are rolled by -jitter_back to jitter
+    jitter_back: int = 4
+    shared_augmentation: bool = True  # one view for all images of a group, as published
+    batch_size: int = 0  # groups a step; 0: each once. More go round again: a multiple of the devices
+    groups_at_once: int = 0  # on a device, to save memory; 0 chooses by platform
+    # relabel
+    label_epochs: int = 300
+    label_batch_size: int = 64
+    mix: str = "cutmix"  # none, mixup, cutout
+    pruning_ratio: float = 0.0  # the share of labels that are never made
+
+    def __post_init__(self):
+        squeeze.check(self)
+        for name in ("learning_rate", "num_steps", "statistics_weight", "stem_weight"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        if self.class_statistics not in squeeze.KINDS:
+            raise unknown("method.class_statistics", self.class_statistics, squeeze.KINDS)
+        if self.supervision not in SUPERVISIONS:
+            raise unknown("method.supervision", self.supervision, SUPERVISIONS)
+        self._views()
+        labelling(self)
+
+    def prepare(self, key: Key, dataset: Dataset, start: Synthetic, folder: Path) -> tuple[Method, Dataset, Synthetic]:
+        """Squeeze. Returns the recover stage, its groups as a data set (row i stands for group i), and the start."""
+        key_teacher, key_statistics = jax.random.split(key)
+        seen = pixels.of(dataset)
+        classes, ipc = classes_of(start)
+        teacher = squeeze.teacher(key_teacher, self, dataset, folder)
+        targets = self._targets(key_statistics, dataset, teacher, folder)
+        one_class = self.supervision != "global"
+        if self.supervision == "class_statistics":
+            targets = jax.tree.map(lambda a: a[classes], targets)
+        stage = Recover(
+            self.model,
+            teacher.variables,
+            targets,
+            seen,
+            self._views(),
+            ipc,
+            one_class,
+            self.num_steps,
+            self.learning_rate,
+            self.statistics_weight,
+            self.stem_weight,
+            self.groups_at_once,
+        )
+        size = self.batch_size or (len(classes) if one_class else ipc)
+        groups = Batch(np.zeros((size, 1), np.float32), np.arange(size, dtype=np.int32))
+        labels = jax.nn.one_hot(np.repeat(classes, ipc), dataset.num_classes, dtype=jnp.float32)
+        return stage, replace(dataset, train=groups), Synthetic(seen.rounded(jnp.asarray(start.inputs)), labels)
+
+    def complete(self, key: Key, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
+        """Relabel: keep the teacher's logits in ``folder/soft_labels``."""
+        relabelled(key, self, synthetic, dataset, folder)
+
+    def _targets(self, key: Key, dataset: Dataset, teacher: squeeze.Teacher, folder: Path) -> Targets:
+        names = squeeze.layers_of(self.model, dataset)
+        if self.supervision != "class_statistics":
+            return squeeze.global_moments(teacher.variables, names)
+        return squeeze.class_moments(key, self, teacher.variables, dataset, folder)
+
+    def _views(self) -> Views:
+        shared = self.shared_augmentation
+        return Views(
+            self.min_scale, self.curriculum, self.milestone, self.view_flip, self.jitter, self.jitter_back, shared
+        )
+
+
+def labelling(method: Any) -> Labelling:
+    """Return how the images of LPLD or RDED are labelled."""
+    size, ratio = method.label_batch_size, method.pruning_ratio
+    return Labelling(method.label_epochs, size, method.mix, method.min_scale, method.view_flip, ratio)
+
+
+def relabelled(key: Key, method: Any, synthetic: Synthetic, dataset: Dataset, folder: Path) -> LabelPool:
+    """Label a set with the teacher that is in ``folder``, and keep the pool in ``folder/soft_labels``."""
+    teacher = squeeze.teacher(key, method, dataset, folder)
+    images, names = np.asarray(synthetic.inputs, np.float32), dataset.class_names
+    return relabel(key, folder / "soft_labels", images, method.model, teacher.variables, labelling(method), names)
+
+
+def classes_of(start: Synthetic) -> tuple[np.ndarray, int]:
+    """Return the classes (K',) of a class-major set, in order, and how many rows each has."""
+    rows = np.argmax(np.asarray(start.labels), 1)
+    num_classes = len(np.unique(rows))
+    ipc = len(rows) // num_classes
+    classes = rows[::ipc][:num_classes]
+    if not np.array_equal(np.repeat(classes, ipc), rows):
+        raise UserError("this method wants as many starting rows of every class; set --config.labels.name=one_hot")
+    return classes, ipc
+
+
+make = LPLD
