@@ -43,7 +43,8 @@ def main() -> None:
         overrides.append(f"--config.eval.protocol={flags.protocol}")
     distilled, config, dataset = command.open_set(flags.distilled, flags.format, flags.config, overrides)
     baselines = [name for name in flags.baselines.split(",") if name]
-    result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps, baselines)
+    kept = report.kept(config.eval, flags.distilled)
+    result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps, baselines, **kept)
     print(report.table(result))
     report.save(result, flags.distilled)
     print(json.dumps(result))

@@ -76,7 +76,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         start = make_start(config, dataset)
         key_prepare, key_complete = (jax.random.fold_in(jax.random.key(config.seed), stream) for stream in (4, 5))
         if pipeline:
-            stage, drawn = method.prepare(key_prepare, dataset, workdir)
+            stage, drawn, start = method.prepare(key_prepare, dataset, start, workdir)
         else:
             stage, drawn = method, dataset
 
@@ -121,6 +121,7 @@ def evaluate(
     began = time.monotonic()
     dataset = dataset or load_dataset(config)
     check_space(distilled, dataset, config.dataset)
+    config = _with_pool(config, distilled)
     judge = make_judge(config, dataset)
     key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
     labels = label_starts.LabelStart(**config.labels.to_dict())
@@ -141,13 +142,27 @@ def evaluate(
     }
     for name, start in compared.items():
         baseline, field = judge(key_random, start), f"baseline_{'random' if name == 'real' else name}"
-        report |= {field: baseline.accuracy, f"{field}_std": baseline.std}
+        report |= {field: baseline.accuracy, f"{field}_std": baseline.std} | _compared(field, baseline)
     if full_data_steps:
         trained = {"num_steps": full_data_steps, "flip": False}
         changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
         full = judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
-        report |= {"full_data": full.accuracy, "full_data_std": full.std}
+        report |= {"full_data": full.accuracy, "full_data_std": full.std} | _compared("full_data", full)
     return report | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _compared(field: str, result: Any) -> dict[str, Any]:
+    """Return what a protocol measured of another set and wants beside the same of the distilled one."""
+    return {f"{field}_{part}": result.details[part] for part in ("measures", "chart") if part in result.details}
+
+
+def _with_pool(config: ConfigDict, distilled: artefact.Distilled) -> ConfigDict:
+    """Return the config with the pool of soft labels that lies beside the set or in it, where its protocol wants one."""
+    if distilled.folder is None or config.eval.get("label_pool", "elsewhere"):
+        return config
+    places = [folder / "soft_labels" for folder in (distilled.folder.parent, distilled.folder)]
+    found = [str(place) for place in places if (place / "meta.json").is_file()]
+    return configs.change(config, {"eval.label_pool": found[0]}) if found else config
 
 
 def _quick_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rcig import artefact
+from rcig.data.cache import default_folder
 from rcig.files import disk_errors, write
+from rcig.render import png
+from rcig.render_chart import figure
 
 BASELINES = {
     "random": "random real examples",
@@ -37,17 +40,54 @@ def table(result: Mapping[str, Any]) -> str:
         rows.append(("whole training set", result["full_data"], result["full_data_std"]))
     width = max(len(name) for name, *_ in rows)
     lines = [f"  {name:<{width}}  {100 * mean:5.1f} % ± {100 * std:.1f}" for name, mean, std in rows]
+    lines += ["", *_measures(by_set(result, "measures"))] if "measures" in result else []
     return "\n".join([title, f"protocol {result['protocol']}, n = {result['n']}, test split:", *lines])
 
 
+def by_set(result: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return what the result holds of every set under one name: the distilled one's first, then what was compared."""
+    fields = {part: "distilled"} | {f"baseline_{name}_{part}": label for name, label in BASELINES.items()}
+    fields |= {f"full_data_{part}": "whole training set"}
+    return {label: result[field] for field, label in fields.items() if field in result}
+
+
 def save(result: Mapping[str, Any], distilled: Path) -> None:
-    """Write ``eval-<protocol>.json`` and the set's card in the workdir that ``distilled`` is or lies in, if any."""
-    for folder in (distilled, distilled.parent) if distilled.is_dir() else ():
-        if (folder / "config.json").is_file():
-            with disk_errors(folder):
-                write(folder / f"eval-{result['protocol']}.json", (json.dumps(result, indent=1) + "\n").encode())
-                artefact.add_result(folder, result)
-            return
+    """Write ``eval-<protocol>.json``, a picture of its chart, and the set's card, in the set's workdir if any."""
+    folder = workdir(distilled)
+    if folder is None:
+        return
+    with disk_errors(folder):
+        write(folder / f"eval-{result['protocol']}.json", (json.dumps(result, indent=1) + "\n").encode())
+        if "chart" in result:
+            write(folder / f"eval-{result['protocol']}.png", png(figure(by_set(result, "chart"))))
+        artefact.add_result(folder, result)
+
+
+def workdir(distilled: Path) -> Path | None:
+    """Return the workdir that ``distilled`` is or lies in, if any."""
+    folders = (distilled, distilled.parent) if distilled.is_dir() else ()
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def kept(section: Mapping[str, Any], distilled: Path) -> dict[str, str]:
+    """Return where a protocol that keeps a file and was told no place does so: beside the JSON file, else the cache."""
+    if section.get("reference") != "":
+        return {}
+    return {"reference": str((workdir(distilled) or default_folder()) / f"eval-{section['protocol']}-reference.jsonl")}
+
+
+def _measures(measures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """Return set -> name -> {mean, std} as lines, a column for each set."""
+    names = list(next(iter(measures.values())))
+    cells = [["", *measures], *([name, *(_cell(of[name]) for of in measures.values())] for name in names)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+
+
+def _cell(value: Mapping[str, Any]) -> str:
+    if value["mean"] is None:
+        return "-"
+    return f"{value['mean']:.3f}" + (f" ± {value['std']:.3f}" if "std" in value else "")
 
 
 def machine() -> str:

@@ -1,6 +1,8 @@
 """Every method in ``methods/`` keeps the contract: a new file is tested the moment it exists."""
 
 import functools
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,38 +21,66 @@ SMALL = {
     "distribution_matching": [
         {"batch_size": 16, "augmentation": "dsa:color_crop_cutout_scale_rotate", "learning_rate": 0.3},
     ],
+    "frepo": [
+        {"batch_size": 48, "pool_size": 2, "pool_max_age": 3, "learning_rate": 0.02},
+        {"batch_size": 48, "pool_size": 2, "pool_rows": 2, "flip": True, "decay_steps": 10, "learn_labels": False},
+    ],
     "gradient_matching": [
         {"batch_size": 16, "match_steps": 3, "network_epochs": 2, "learning_rate": 0.3},
         {"batch_size": 16, "augmentation": "dsa:flip_rotate", "distance": "cos"},
     ],
     "kip": [{"batch_size": 16, "learn_labels": True}],
     "label_solve": [{"batch_size": 48}],
+    "lpld": [
+        {"teacher_steps": 2, "batch_size": 24, "jitter": 1, "class_statistics": "ema", "curriculum": "cosine"},
+        {"teacher_steps": 2, "batch_size": 8, "supervision": "global", "shared_augmentation": False, "view_flip": True},
+    ],
     "rat_bptt": [
         {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True},
+    ],
+    "rded": [{"teacher_steps": 2, "candidates": 20, "crops_per_image": 2, "batch_size": 8}],
+    "rfad": [
+        {"batch_size": 48, "num_networks": 2},
+        {"batch_size": 48, "num_networks": 2, "loss": "mse", "transform_learning_rate": 0.0},
     ],
     "rcig": [
         {"batch_size": 48, "pool_size": 2, "pool_max_steps": 2, "pool_max_age": 3, "learning_rate": 0.02},
         {"batch_size": 48, "pool_size": 2, "pool_max_steps": 2, "solver": "adam", "solver_steps": 4, "flip": True},
     ],
+    "trajectory_matching": [
+        {"num_experts": 2, "recorded_epochs": 2, "expert_epochs": 1, "segments": 8, "student_steps": 2}
+        | {"augmentation": "dsa:flip_crop", "mode": mode}
+        for mode in ("mix", "tesla")
+    ],
 }
+TEACHERS = ("lpld", "rded")  # want batch norm
 CASES = [(name, number) for name in lookup.names("methods") for number in range(len(SMALL.get(name, [{}])))]
+# pmap is the same function under another transformation: one method of every kind in the fast suite
+FAST_PMAP = [("rcig", 0), ("distribution_matching", 0), ("lpld", 1), ("trajectory_matching", 0)]
+LAYOUTS = [(case, "jit") for case in CASES] + [
+    pytest.param(case, "pmap", marks=[] if case in FAST_PMAP else pytest.mark.slow) for case in CASES
+]
 
 
 @functools.cache
 def build(name, number):
-    """Return (method, data, initial state)."""
+    """Return (method, data, initial state, start)."""
     options = SMALL.get(name, [{}])[number]
-    method = lookup.find("methods", name).make(toy.model(activation="softplus"), **options)
-    train = toy.dataset().train
-    start = toy.synthetic(1)
+    network = {"norm": "batch"} if name in TEACHERS else {}
+    method = lookup.find("methods", name).make(toy.model(activation="softplus", **network), **options)
+    train, start = toy.dataset().train, toy.synthetic(1)
+    if hasattr(method, "prepare"):
+        with tempfile.TemporaryDirectory() as folder:  # what is mapped from its files stays
+            method, drawn, start = method.prepare(jax.random.key(2), toy.dataset(), start, Path(folder))
+        train = drawn.train
     state = jax.jit(method.init)(jax.random.key(0), start, Batch(*(jnp.asarray(a[:48]) for a in train)))
-    return method, Batch(*map(jnp.asarray, train)), state
+    return method, Batch(*map(jnp.asarray, train)), state, start
 
 
 @functools.cache
 def compiled(name, number, parallel, num_devices):
     """Return the compiled ``(state, steps, data) -> (state, metrics)``, its layout, and the list of its traces."""
-    method, _, _ = build(name, number)
+    method, *_ = build(name, number)
     layout, traces = sharding.layout(parallel, num_devices), []
 
     def body(data, state, step):
@@ -67,7 +97,7 @@ def compiled(name, number, parallel, num_devices):
 
 def run(name, number, parallel="jit", num_devices=1, num_calls=2):
     """Take 2 steps a call; return the states before and after each call, and the metrics."""
-    _, data, state = build(name, number)
+    _, data, state, _ = build(name, number)
     step, layout, _ = compiled(name, number, parallel, num_devices)
     state, data = layout.replicate(sharding.fetch((state, data)))
     states, metrics = [sharding.fetch(state)], []
@@ -102,8 +132,7 @@ def test_steps_are_deterministic(case):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case, parallel", LAYOUTS, ids=str)
 def test_eight_devices_equal_one(case, parallel):
     one, many = run(*case)[0][1], run(*case, parallel, 8, 1)[0][1]
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
@@ -112,11 +141,13 @@ def test_eight_devices_equal_one(case, parallel):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_synthetic_set_has_the_starts_shape_and_is_the_start_at_step_zero(case):
-    method, _, state = build(*case)
-    start, now = toy.synthetic(1), method.synthetic(state)
+    method, _, state, start = build(*case)
+    now = method.synthetic(state)
     assert isinstance(now, Synthetic) and now.labels.dtype == start.labels.dtype
     np.testing.assert_allclose(now.inputs, start.inputs, atol=1e-12)
     np.testing.assert_allclose(now.labels, start.labels, atol=1e-12)
+    if case[0] == "rded":
+        return  # which chooses its images before the loop
     moved = method.synthetic(jax.tree.map(jnp.asarray, run(*case)[0][-1]))
     assert moved.inputs.shape == start.inputs.shape and moved.labels.shape == start.labels.shape
     assert max(np.max(np.abs(moved.inputs - start.inputs)), np.max(np.abs(moved.labels - start.labels))) > 1e-4
@@ -137,7 +168,7 @@ def test_a_network_pool_ages_and_renews():
 
 
 def test_the_rates_of_adam_fit_their_problem():
-    _, _, state = build("rcig", 1)
+    _, _, state, _ = build("rcig", 1)
     assert 1e-5 < float(state.rates.inner) < 10 and 5e-5 < float(state.rates.inverse_hvp) < 1e3
     _, metrics = run("rcig", 1)
     assert np.all(metrics[0]["inner_residual"] < 1)

@@ -62,7 +62,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     Cost: the sum of the architectures'; each is compiled once.
     """
     del model
-    models = {name: _model(name, dataset.example_shape, dataset.num_classes) for name in protocol.names}
+    models = {name: named_model(name, dataset.example_shape, dataset.num_classes) for name in protocol.names}
     key_of = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
     results = {
         name: standard.evaluate(key_of(name), synthetic, dataset, model, protocol) for name, model in models.items()
@@ -73,7 +73,8 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
 
 
 @functools.cache  # equal models, so that the next set is evaluated without compiling
-def _model(name: str, example_shape: tuple[int, ...], num_classes: int) -> Model:
+def named_model(name: str, example_shape: tuple[int, ...], num_classes: int) -> Model:
+    """Make a network by its name in the papers, see rcig/models/_names.py."""
     plugin, options = network(name)
     return find("rcig.models", plugin).make(example_shape, num_classes, **options)
 
