@@ -157,7 +157,7 @@ def _compared(field: str, result: Any) -> dict[str, Any]:
 
 
 def _with_pool(config: ConfigDict, distilled: artefact.Distilled) -> ConfigDict:
-    """Return the config with the pool of soft labels that lies beside the set or in it, where its protocol wants one."""
+    """Return the config with the pool of soft labels that lies beside the set or in it, if its protocol wants one."""
     if distilled.folder is None or config.eval.get("label_pool", "elsewhere"):
         return config
     places = [folder / "soft_labels" for folder in (distilled.folder.parent, distilled.folder)]
