@@ -42,7 +42,16 @@ WORK = Path(os.environ.get("W") or Path(tempfile.gettempdir()) / "rcig") / "runs
 OUT = Path(os.environ.get("OUT") or WORK / "out")
 _LAST = 45  # seconds that a stopped run may take to finish its dispatch and save
 _EVALUATION = 120  # seconds kept for --evaluate
-_HOME = ("distilled", "images/latest.png", "images/curves.png", "metrics.jsonl", "config.json", "eval-*.json")
+_HOME = (
+    "distilled",
+    "soft_labels",
+    "teacher",
+    "images/latest.png",
+    "images/curves.png",
+    "metrics.jsonl",
+    "config.json",
+    "eval-*.json",
+)
 
 
 class Job(NamedTuple):
@@ -62,6 +71,9 @@ QUEUE: dict[str, Job] = {
     "dsa_cifar10_ipc1": Job("cifar10", "dsa.py:cifar10_ipc1"),
     "dm_cifar10_ipc1": Job("cifar10", "dm.py:cifar10_ipc1"),
     "dm_cifar10_ipc50": Job("cifar10", "dm.py:cifar10_ipc50"),
+    "mtt_cifar10_ipc1": Job("cifar10", "mtt.py:cifar10_ipc1"),
+    "frepo_cifar10_ipc1": Job("cifar10", "frepo.py:cifar10_ipc1"),
+    "frepo_cifar10_ipc10": Job("cifar10", "frepo.py:cifar10_ipc10"),
     "dd_cifar10_fixed_100": Job("cifar10"),
     "sldd_cifar10_fixed_100": Job("cifar10"),
     "dd_mnist_random_100": Job("mnist"),
@@ -70,6 +82,13 @@ QUEUE: dict[str, Job] = {
     "rcig_mnist_ipc10": Job("mnist"),
     "rcig_fashion_mnist_ipc1": Job("fashion_mnist"),
     "rcig_fashion_mnist_ipc10": Job("fashion_mnist"),
+    "dsa_mnist_ipc10": Job("mnist", "dsa.py:mnist_ipc10"),
+    "dc_mnist_ipc1": Job("mnist", "dc.py:mnist_ipc1"),
+    "frepo_mnist_ipc1": Job("mnist", "frepo.py:mnist_ipc1"),
+    "lpld_mnist": Job("mnist"),
+    "matching_step": Job(benchmark="matching_step.py"),
+    "kernels": Job(benchmark="kernels.py"),
+    "lpld": Job(benchmark="lpld.py"),
     "bptt_step": Job(benchmark="bptt_step.py"),
     "step_w128_b1024": Job(benchmark="rcig_step.py --case=width=128,batch=1024"),
     "step_w128_b256": Job(benchmark="rcig_step.py --case=width=128,batch=256"),
