@@ -131,7 +131,7 @@ def read(runs: Path) -> Cells:
 def append(runs: Path, row: dict) -> None:
     print(f"{row['arm']} at ratio {row['ratio']}, seed {row['seed']}: {100 * row['accuracy']:.1f} %", flush=True)
     with open(runs / "cells.jsonl", "a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write("\n" + json.dumps(row))  # first, so that a torn line stays alone
 
 
 # -- what comes out

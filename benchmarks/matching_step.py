@@ -68,7 +68,7 @@ def measure(part: str, ipc: int, program: str, width: int, batch: int, networks:
 
 
 def _steps(part: str, model: Model, synthetic: Synthetic, train: Batch) -> tuple[Callable, Callable]:
-    """Return our step and the plain one, from the same images at the same network; each returns (images, gradient)."""
+    """Return our step and the plain one, from the same images at the same network; each returns images, gradient."""
     augmentation, key = _AUGMENTATION[part], jax.random.key(1)
     plain = Plain(model, augmentation)
     if part == "dm":
@@ -77,24 +77,26 @@ def _steps(part: str, model: Model, synthetic: Synthetic, train: Batch) -> tuple
         def gradient(key, variables, synthetic, train):
             key_network, key_augment = jax.random.split(key)
             fresh = model.init(key_network)
-            return jax.grad(method.loss, has_aux=True)(synthetic.inputs, synthetic, key_augment, fresh, train)[0]
+            loss = jax.value_and_grad(method.loss, has_aux=True)
+            return loss(synthetic.inputs, synthetic, key_augment, fresh, train)
 
         plain_gradient = lambda: plain.distribution_matching(key, synthetic, train)[1]
     else:
         method = GradientMatching(model, augmentation=augmentation)
-        gradient = lambda *args: method.matching_gradient(*args)[1]
+        gradient = method.matching_gradient
         plain_gradient = lambda: plain.gradient_matching(key, variables, synthetic, train)[1]
     variables, optimizer = jax.jit(model.init)(jax.random.key(0)), method._optimizer()
 
     @jax.jit
     def ours(key, variables, images, train):
-        found = gradient(key, variables, images.synthetic, train)
-        return _matching.move(images, found, optimizer).synthetic.inputs, found
+        metrics, found = gradient(key, variables, images.synthetic, train)
+        return _matching.move(images, found, optimizer).synthetic.inputs, found, metrics
 
     def plain_step():
         found = plain_gradient()
-        return plain.move(synthetic.inputs, found, plain.start(synthetic))[0], found
+        return plain.move(synthetic.inputs, found, at_rest)[0], found
 
+    at_rest = plain.start(synthetic)
     images = _matching.start(synthetic, augmentation, optimizer)
     return lambda: ours(key, variables, images, train), plain_step
 

@@ -24,8 +24,8 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("width", "ipc", "batch", "program", "K"),
         ("seconds", "plain / this", "gflop_per_s", "peak_gb"),
     ),
-    "kernel_methods": (
-        "Accuracy under RCIG's protocol after equal seconds of distillation, narrow networks",
+    "equal_seconds": (
+        "Accuracy after equal seconds of distillation, narrow networks, judged by plain training",
         ("dataset", "ipc", "method", "seconds"),
         ("steps", "train_accuracy", "accuracy", "std", "n"),
     ),

@@ -3,8 +3,8 @@
 python distill_dataset.py --config=configs/mtt.py:cifar10_ipc10 --workdir=runs/mtt
 python eval.py --distilled=runs/mtt
 Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accuracies in percent; ours of 5 networks.
-The paper reports the best of all evaluations on the test split, we the last. TESLA (Cui et al., ICML 2023) is the same
-with --config.method.mode=tesla. Runs share experts through --config.method.experts=FOLDER.
+The paper reports the best of all evaluations on the test split, we the last. TESLA's gradient (Cui et al., ICML 2023):
+--config.method.mode=tesla. Runs share experts through --config.method.experts=FOLDER.
 
     cell                  Paper (ConvNet)         ours
     cifar10_ipc1          46.3 ± 0.8              not run yet

@@ -2,7 +2,8 @@
 
 python distill_dataset.py --config=configs/rfad.py:digits_ipc1 --workdir=runs/rfad
 python eval.py --distilled=runs/rfad
-Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accuracies in percent; ours of 10 networks.
+Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accuracies in percent; ours of 10 networks
+(--config.eval.num_networks=10).
 
     cell                  Paper (width 1024)        ours
     mnist_ipc1            94.4 ± 1.5 (recalled)     not run yet

@@ -122,7 +122,7 @@ def convnet(depth: int = 3, first: bool = True, w_std: float = 2**0.5, b_std: fl
 def myrtle(depth: int = 5, w_std: float = 2**0.5, b_std: float = 0.1) -> Network:
     """Return Myrtle-5, -7 or -10 (Shankar et al. 2020): blocks of convolutions, three pools, a pool over all pixels."""
     step = (conv(w_std, b_std), relu())
-    blocks = {5: (1, 1, 2), 7: (2, 2, 2), 10: (3, 3, 3)}[depth]
+    blocks = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}[depth]
     layers = [layer for n in blocks for layer in (*n * step, average_pool())]
     return serial(*layers, global_pool(), dense(w_std, b_std))
 

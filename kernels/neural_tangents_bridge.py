@@ -65,7 +65,7 @@ def myrtle(depth: int = 5, w_std: float = 2**0.5, b_std: float = 0.1) -> Network
     """Return Myrtle-5, -7 or -10."""
     stax = load().stax
     step, pool = _convolution(stax, w_std, b_std), stax.AvgPool((2, 2), (2, 2))
-    blocks = {5: (1, 1, 2), 7: (2, 2, 2), 10: (3, 3, 3)}[depth]
+    blocks = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}[depth]
     layers = [layer for n in blocks for layer in (*n * step, pool)]
     return stax.serial(*layers, stax.GlobalAvgPool(), stax.Dense(1, w_std, b_std))
 

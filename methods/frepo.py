@@ -13,7 +13,7 @@ from centred one-hot ones over sqrt(K / 10) (``config.labels.scale``). In float6
 
 Deviations: where the Gram matrix is indefinite in its precision the ridge is raised and ``ridge_raised`` says by how
 much (the reference gets NaN); a pool step's error is a mean over classes, not a sum, to which Adam is blind; a network
-too old takes one last step, unseen, before it is replaced.
+too old takes one last step, unseen, before it is replaced; devices share one pool.
 """
 
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ class KIP:
         k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, psi.inputs, self.rows_at_once)
         predictions, raised = ridge.predict_raised(k_ss, k_ts, psi.labels.astype(k_ss.dtype), self.ridge)
         targets = losses.centred_targets(batch.labels, psi.labels.shape[1])
-        loss = jnp.mean(jnp.square(predictions - targets)) / 2
+        loss = losses.mse(predictions, targets)
         return loss, {"accuracy": losses.accuracy(predictions, batch.labels), "ridge_raised": raised}
 
     def synthetic(self, state: State) -> Synthetic:

@@ -16,7 +16,7 @@ from flax import struct
 from kernels import infinite, ridge
 from rcig import losses, sharding
 from rcig.data import sampling
-from rcig.errors import UserError
+from rcig.errors import must_be_positive
 from rcig.evaluation.kernel import check as check_kernel
 from rcig.evaluation.kernel import warn_of_precision
 from rcig.types import Batch, Key, Metrics, Model, Synthetic
@@ -41,8 +41,7 @@ class LabelSolve:
 
     def __post_init__(self):
         check_kernel("method", self.kernel, self.depth)
-        if self.ridge <= 0 or self.batch_size <= 0:
-            raise UserError(f"method.ridge {self.ridge} and method.batch_size {self.batch_size} must be positive")
+        must_be_positive("method", self, "ridge", "batch_size")
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the support with its starting labels."""
@@ -60,11 +59,11 @@ class LabelSolve:
         strength, raised = ridge.raised(k_ss, self.ridge)
         a = ridge.solve(ridge.factor(k_ss, strength), k_ts.T).T  # (B, M)
         targets = losses.centred_targets(batch.labels, state.labels.shape[1]).astype(a.dtype)
-        gram, moment = sharding.mean((a.T @ a / len(a), a.T @ targets / len(a)))
+        gram, moment = sharding.mean((ridge.gram(a.T, a.T) / len(a), ridge.gram(a.T, targets.T) / len(a)))
         strength, raised_again = ridge.raised(gram, 1e-10)
         labels = ridge.solve(ridge.factor(gram, strength), moment)
-        predictions = a @ labels
-        loss = sharding.mean(jnp.mean(jnp.square(predictions - targets)) / 2)
+        predictions = ridge.gram(a, labels.T)
+        loss = sharding.mean(losses.mse(predictions, targets))
         accuracy = sharding.mean(losses.accuracy(predictions, batch.labels))
         metrics = {"loss": loss, "accuracy": accuracy, "ridge_raised": raised, "gram_ridge_raised": raised_again}
         return state.replace(labels=labels.astype(state.labels.dtype)), metrics

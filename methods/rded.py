@@ -1,9 +1,9 @@
 """RDED: realistic and diverse images, cut out of real ones; nothing is optimised (Sun et al., CVPR 2024, its code).
 
-Of every class: random images, of each some random square crops of 1 / pieces of the side, of these the one whose class
-the teacher, shown it in the middle of an empty image, doubts least (cross-entropy); the ipc * pieces^2 least doubted
-of all are stitched, pieces x pieces to an image: patch j + k ipc fills cell k of image j, row by row. Then labels are
-made as for LPLD, with the same teacher: the loop's one step only says how the teacher sees the images.
+Of every class: random images, of each some random square crops, brought to 1 / pieces of the side, of these the one
+whose class the teacher, shown it in the middle of an empty image, doubts least (cross-entropy); the ipc * pieces^2
+least doubted of all are stitched, pieces x pieces to an image: patch j + k ipc fills cell k of image j, row by row.
+Then labels are made as for LPLD, with the same teacher: the loop's one step only says how the teacher sees the images.
 
 Deviations: the published students ask the teacher while they learn, and shuffle the cells; here they learn from the
 pool of labels. Images stay at 256 levels, not JPEG. The empty image is 0 in model-input space, as in the released code.
@@ -23,7 +23,7 @@ from rcig import losses, sharding
 from rcig.augment import crops
 from rcig.checkpoint import Checkpoints
 from rcig.chunks import map_rows
-from rcig.errors import UserError
+from rcig.errors import UserError, must_be_positive
 from rcig.initialize import rows_of
 from rcig.types import Batch, Dataset, Key, Method, Metrics, Model, Synthetic, Variables
 
@@ -54,9 +54,7 @@ class RDED:
 
     def __post_init__(self):
         squeeze.check(self)
-        for name in ("candidates", "crops_per_image", "pieces"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        must_be_positive("method", self, "candidates", "crops_per_image", "pieces")
         if not 0 < self.crop_scale <= 1:
             raise UserError(f"method.crop_scale must lie in (0, 1], not {self.crop_scale}")
         labelling(self)
@@ -68,6 +66,7 @@ class RDED:
         if dataset.example_shape[0] % self.pieces:
             raise UserError(f"method.pieces {self.pieces} must divide the side of images {dataset.example_shape}")
         classes, ipc = classes_of(start)
+        labelling(self).records(len(start.labels))  # what is wrong with it is said before the teacher is trained
         teacher = squeeze.teacher(key_teacher, self, dataset, folder)
         empty = np.zeros((len(classes) * ipc, *dataset.example_shape), np.float32)
         with Checkpoints(folder / "chosen", keep=1) as checkpoints:

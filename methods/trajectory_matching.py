@@ -77,9 +77,7 @@ class TrajectoryMatching:
     recorded_epochs: int = 50  # of every expert
     batch_size: int = 256  # real examples an expert's step
     expert_learning_rate: float = 0.01
-    mode: str = (
-        "auto"  # tesla, or of the unroll: full, remat, block, mix; auto: full where it fits ``budget``, else mix
-    )
+    mode: str = "auto"  # tesla, or the unroll's full, remat, block, mix; auto: full where it fits ``budget``, else mix
     budget: int = 2**30  # bytes
 
     def __post_init__(self):
@@ -187,8 +185,9 @@ class TrajectoryMatching:
         student = trajectories.flatten(params)
         loss = jnp.sum(jnp.square(student - target)) / jnp.sum(jnp.square(start - target))
         variables = self.model.init(jax.random.key(0))
-        inputs, targets = self._select(key, learned)(self.student_steps, key)
-        logits = self.model.apply({**variables, "params": params}, inputs, True, key)[0].logits
+        key_rows, key_apply = jax.random.split(jax.random.fold_in(key, self.student_steps))  # as one more step would
+        inputs, targets = self._select(key, learned)(self.student_steps, key_rows)
+        logits = self.model.apply({**variables, "params": params}, inputs, True, key_apply)[0].logits
         return loss, losses.accuracy(logits, jnp.argmax(targets, 1))
 
     def _learn(
@@ -217,12 +216,13 @@ class TrajectoryMatching:
         targets = learned.labels if self.label_learning_rate else classes
         size = min(self.minibatch or num_rows, num_rows)
         change = augment.find(self.augmentation)
+        key_order = jax.random.fold_in(key, self.student_steps + 1)  # a number that no step has
 
         def select(n, key_step):
             if size == num_rows:
                 return change(key_step, learned.inputs), targets
             a_pass, place = jnp.divmod(n, num_rows // size)
-            order = jax.random.permutation(jax.random.fold_in(key, a_pass), num_rows)
+            order = jax.random.permutation(jax.random.fold_in(key_order, a_pass), num_rows)
             rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
             return change(key_step, learned.inputs[rows]), targets[rows]
 

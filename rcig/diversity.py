@@ -17,6 +17,7 @@ likeness and MMD too; their features and kernel are not published, so their numb
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -26,7 +27,8 @@ from matplotlib.figure import Figure
 
 from rcig import artefact, command, experiment
 from rcig import config as configs
-from rcig.chunks import map_rows
+from rcig.chunks import map_features
+from rcig.errors import UserError
 from rcig.files import write
 from rcig.initialize import real, rows_of
 from rcig.render import png
@@ -54,9 +56,11 @@ def main() -> None:
 def report(runs: Sequence[Path]) -> dict[str, Row]:
     """Return the measures of the sets of some runs, called as their workdirs, and of real images.
 
-    Raises UserError where the first has no teacher, and for sets of different data sets.
+    Raises UserError where the first has no teacher, for workdirs of one name, and for sets of other shapes or spaces.
     """
     sets = {run.resolve().name: artefact.load(run) for run in runs}
+    if len(sets) < len(runs):
+        raise UserError(f"workdirs must differ in their last names, which are {', '.join(sets)}; rename one")
     first = next(iter(sets.values()))
     config = configs.from_dict(first.card["config"])
     dataset = experiment.load_dataset(config)
@@ -78,8 +82,8 @@ def report(runs: Sequence[Path]) -> dict[str, Row]:
 
 def features(model: Model, variables: Variables, inputs: np.ndarray, chunk: int = 256) -> np.ndarray:
     """Return the features (N, D) of a network in running-statistics mode, as float64."""
-    look = jax.jit(lambda x: map_rows(lambda x: model.apply(variables, x, False, None)[0].features, x))
-    parts = [look(jnp.asarray(inputs[start : start + chunk])) for start in range(0, len(inputs), chunk)]
+    look = jax.jit(partial(map_features, model))
+    parts = [look(variables, jnp.asarray(inputs[start : start + chunk])) for start in range(0, len(inputs), chunk)]
     return np.concatenate(parts).astype(np.float64)
 
 

@@ -31,7 +31,7 @@ _MAPPED = 8 * 2**20  # bytes read before the pages go back: a map else grows to 
 
 def record_bytes(layout: Layout) -> int:
     """Return the bytes of one record, its checksum included."""
-    return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in _with_checksums(layout).values())
+    return sum(_field_bytes(*field) for field in _with_checksums(layout).values())
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -46,26 +46,34 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} must be a pool of soft labels ({error}); make it with the relabel stage") from error
 
 
+def whole(folder: Path, layout: Layout) -> int:
+    """Return how many records of a folder are counted and there in every file; 0 where nothing is."""
+    if not (Path(folder) / "meta.json").exists():
+        return 0
+    held = _held(folder, layout).values()
+    return min(read_meta(folder)["count"], *held)
+
+
 class Records:
     """The first ``count`` records of a folder, for reading. Memory: what is read, and about 100 MB of mapped pages."""
 
     def __init__(self, folder: Path, layout: Layout, count: int) -> None:
         self.folder, self.count = Path(folder), count
         self._maps, self._arrays, self._touched = [], {}, 0
+        held = _held(folder, layout)
         for name, (dtype, shape) in _with_checksums(layout).items():
-            bytes_each = np.dtype(dtype).itemsize * int(np.prod(shape))
             path = self.folder / f"{name}.bin"
-            held = path.stat().st_size // bytes_each if path.exists() else 0
-            if held < count:
+            if held[name] < count:
                 raise UserError(
-                    f"{self.folder} counts {count} records but {path.name} ends within record {held}; "
+                    f"{self.folder} counts {count} records but {path.name} ends within record {held[name]}; "
                     "label again, which goes on from there"
                 )
             if not count:
                 self._arrays[name] = np.empty((0, *shape), dtype)
                 continue
             with open(path, "rb") as file:
-                self._maps.append(mmap.mmap(file.fileno(), count * bytes_each, access=mmap.ACCESS_READ))
+                size = count * _field_bytes(dtype, shape)
+                self._maps.append(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
             self._arrays[name] = np.frombuffer(self._maps[-1], dtype).reshape(count, *shape)
         self._sound = np.zeros(count, bool)  # records whose checksum has been looked at
         self._bytes_each = record_bytes(layout)
@@ -111,18 +119,15 @@ class Writer:
 
     def __init__(self, folder: Path, about: Mapping[str, Any], layout: Layout) -> None:
         self.folder, self._about, self._files = Path(folder), dict(about), {}
-        layout = _with_checksums(layout)
-        self._dtypes = {name: np.dtype(dtype) for name, (dtype, _) in layout.items()}
-        bytes_each = {name: self._dtypes[name].itemsize * int(np.prod(shape)) for name, (_, shape) in layout.items()}
+        every = _with_checksums(layout)
+        self._dtypes = {name: np.dtype(dtype) for name, (dtype, _) in every.items()}
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            counted = read_meta(self.folder)["count"] if (self.folder / "meta.json").exists() else 0
-            self._files = {name: open(self.folder / f"{name}.bin", "ab") for name in layout}
-            held = {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
-            self.count = min(counted, *(held[name] // size for name, size in bytes_each.items()))
+            self.count = whole(self.folder, layout)
+            self._files = {name: open(self.folder / f"{name}.bin", "ab") for name in every}
             self._commit()
             for name, file in self._files.items():
-                file.truncate(self.count * bytes_each[name])
+                file.truncate(self.count * _field_bytes(*every[name]))
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
         """Add records, every field (n, ...): on the disk when this returns, all of them or none."""
@@ -154,6 +159,17 @@ class Writer:
 
 def _with_checksums(layout: Layout) -> Layout:
     return layout | {_CHECKSUMS: ("<u4", ())}
+
+
+def _field_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return np.dtype(dtype).itemsize * int(np.prod(shape))
+
+
+def _held(folder: Path, layout: Layout) -> dict[str, int]:
+    """Return the whole records in each file."""
+    paths = {name: Path(folder) / f"{name}.bin" for name in _with_checksums(layout)}
+    sizes = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+    return {name: sizes[name] // _field_bytes(*field) for name, field in _with_checksums(layout).items()}
 
 
 def _checksum(rows: Mapping[str, np.ndarray], row: int) -> int:

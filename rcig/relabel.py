@@ -18,11 +18,11 @@ import numpy as np
 from rcig import sharding
 from rcig.chunks import map_rows
 from rcig.errors import UserError
-from rcig.label_files import Writer, read_meta
+from rcig.label_files import Layout, Writer, read_meta, whole
 from rcig.metrics import Progress
 from rcig.soft_labels import LabelPool, about, layout
 from rcig.types import Key, Model, Variables
-from rcig.views import Labelling, View, apply_view, draw_view, kept
+from rcig.views import Labelling, View, apply_view, draw_view
 
 _DISPATCHED = 1024  # images, about, that one call of the compiled function labels: Ctrl-C waits for them
 
@@ -48,20 +48,20 @@ def relabel(
     if inputs.ndim != 4 or inputs.shape[1] != inputs.shape[2]:
         raise UserError(f"soft labels want square images (N, S, S, C), not {inputs.shape}; resize the images")
     key = jax.random.fold_in(key, spec.seed)
-    batches = spec.batches(len(inputs))
-    wanted = kept(spec.epochs * batches, spec.pruning_ratio)
-    outputs, _ = jax.eval_shape(partial(model.apply, train=False, key=None), variables, inputs[:1])
+    wanted = spec.records(len(inputs))
+    outputs, _ = jax.eval_shape(lambda *args: model.apply(*args, False, None), variables, inputs[:1])
     num_classes = outputs.logits.shape[1]
     said = about(inputs, variables, spec, key, num_classes, class_names)
-    if _held(Path(folder), said) < wanted:
-        with Writer(folder, said, layout(spec, inputs.shape, num_classes)) as writer, Progress(wanted) as progress:
+    fields = layout(spec, inputs.shape, num_classes)
+    if _held(Path(folder), said, fields) < wanted:
+        with Writer(folder, said, fields) as writer, Progress(wanted) as progress:
             _write(key, writer, progress, jnp.asarray(inputs), model, variables, spec, wanted)
     pool = LabelPool.open(folder)
     return LabelPool(pool.records, pool.meta | {"labelling": said["labelling"]}, pool.index).first(wanted)
 
 
-def _held(folder: Path, said: dict) -> int:
-    """Return how many records a folder holds; raise UserError where they are of something else."""
+def _held(folder: Path, said: dict, fields: Layout) -> int:
+    """Return how many whole records a folder holds; raise UserError where they are of something else."""
     if not (folder / "meta.json").exists():
         return 0
     found = read_meta(folder)
@@ -72,7 +72,7 @@ def _held(folder: Path, said: dict) -> int:
                 f"{folder} holds soft labels of another {field} ({str(both[0].get(field))[:40]}, here "
                 f"{str(both[1][field])[:40]}); choose another folder or delete this one"
             )
-    return found["count"]
+    return whole(folder, fields)
 
 
 def _identity(said: dict) -> dict:

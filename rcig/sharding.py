@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -38,6 +39,11 @@ def connect(coordinator: str = "", num_processes: int = 0, process_id: int = -1)
 def is_writer() -> bool:
     """Return whether this process writes metrics, pictures and artefacts."""
     return jax.process_index() == 0
+
+
+def wait_for_all(place: str) -> None:
+    """Wait until every process of a run has come to this ``place``."""
+    multihost_utils.sync_global_devices(place)
 
 
 def mean(tree: PyTree) -> PyTree:

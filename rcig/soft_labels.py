@@ -6,8 +6,8 @@
     small.nbytes, pool.image_bytes                        # what they cost, and the images as 8-bit pixels
 
 After Xiao and He 2024 (LPLD). A record is the label of a batch: logits as float16, and the view (`rcig.views`) in
-integers, 7 to 11 bytes an image where the published files take 25. Nothing is compressed: float16 logits pack to 0.85
-of their size at best, and could not be read in place.
+integers, 8 to 11 bytes an image (cutout: 24) where the published files take 25. Nothing is compressed: float16 logits
+pack to 0.85 of their size at best, and could not be read in place.
 """
 
 import dataclasses
@@ -26,7 +26,6 @@ from rcig.files import digest, json_digest
 from rcig.label_files import Layout, Records, read_meta, record_bytes
 from rcig.types import PyTree
 from rcig.views import MIXES, Labelling, View, kept
-from rcig.views import apply_view as apply_view
 
 FORMAT = "rcig-soft-labels-1"
 GRANULARITIES = ("batch", "epoch")
@@ -188,9 +187,10 @@ class LabelPool:
           ratio: the share of the full pool, ``total`` records, to remove, exactly (`rcig.views.kept`); in [0, 1).
           num_bytes: instead: keep what fits.
           granularity: ``batch``, records are kept one by one; ``epoch``, whole epochs.
-          order: what is kept: ``random``; ``first``, a prefix, as LPLD's code; ``easy_<score>`` or ``hard_<score>``
-            first, where the score, a mean over the record, is ``confidence`` (largest probability), ``difference``
-            (of the two largest) or ``cut_ratio`` (small cutmix boxes are easy).
+          order: what is kept: ``random``; ``first``, a prefix, as LPLD's code, which shows every image equally often
+            (of Tiny-ImageNet's 100 epochs ``random`` at 0.975 leaves out 8 % of the images); ``easy_<score>`` or
+            ``hard_<score>`` first, where the score, a mean over the record, is ``confidence`` (largest probability),
+            ``difference`` (of the two largest) or ``cut_ratio`` (small cutmix boxes are easy).
           seed: of the random order.
         Raises: UserError for an unknown name, a ratio outside [0, 1), and where the pool holds too few records.
         """

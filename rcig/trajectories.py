@@ -69,7 +69,8 @@ def record(key: Key, model: Model, dataset: Dataset, expert: Expert, count: int,
     """Return the first ``count`` experts of a folder, (count, epochs + 1, P); those it lacks are trained and added.
 
     A folder that has experts goes on with the key that it began with, so runs of any seed may share it, also at the
-    same time. Raises UserError for a folder of experts of another kind, and where the disk refuses.
+    same time. Raises UserError for a folder of experts of another kind, and where the disk refuses; networks are told
+    apart by the shapes of their parameters, not by activation or pooling.
     Cost: reading ``count`` experts, to check them; training what is missing.
     """
     settings = json.loads(json.dumps(_settings(model, dataset, expert)))

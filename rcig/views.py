@@ -53,6 +53,14 @@ class Labelling:
             )
         return num_images // self.batch_size
 
+    def records(self, num_images: int) -> int:
+        """Return how many records are made of so many images. Raises UserError where there is none."""
+        total = self.epochs * self.batches(num_images)
+        wanted = kept(total, self.pruning_ratio)
+        if not wanted:
+            raise UserError(f"pruning_ratio {self.pruning_ratio} leaves none of {total} records of labels; lower it")
+        return wanted
+
 
 class View(NamedTuple):
     """What one record does to its images; None where its mix wants none. With leading axes, many records."""

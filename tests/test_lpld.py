@@ -15,6 +15,7 @@ from methods.lpld import LPLD, classes_of, pixels, recover, squeeze
 from methods.lpld.views import Views
 from rcig import artefact, diversity, experiment
 from rcig import config as configs
+from rcig.augment.crops import crop
 from rcig.errors import UserError
 from rcig.models._batch_norm_statistics import layers, statistics
 from rcig.models._layers import as_model, outputs
@@ -192,6 +193,11 @@ def test_rded_takes_what_the_teacher_doubts_least_and_stitches_row_by_row():
     logits = model.apply(variables, jnp.asarray(mine), False, None)[0].logits
     least = np.argsort(-np.asarray(jax.nn.log_softmax(logits))[:, 2])[:5]
     np.testing.assert_allclose(chosen, mine[least], atol=1e-6)
+    small = np.asarray(crop(jnp.asarray(mine), jnp.array([0, 0, 8, 8]), 4))
+    logits = model.apply(variables, np.pad(small, ((0, 0), (2, 2), (2, 2), (0, 0))), False, None)[0].logits
+    least = np.argsort(-np.asarray(jax.nn.log_softmax(logits))[:, 2])[:4]
+    quarters = replace(whole, pieces=2)._choose(KEY, dataset, variables, 2, 1)
+    np.testing.assert_allclose(quarters, rded.stitched(small[least], 2), atol=1e-6)
     patches = np.arange(8.0).reshape(8, 1, 1, 1) * np.ones((1, 3, 3, 1))
     image = rded.stitched(patches, 2)[1, ::3, ::3, 0]
     assert image.tolist() == [[1, 3], [5, 7]]
@@ -260,6 +266,8 @@ def test_arms_share_a_teacher_and_diversity_compares_them(run, tmp_path):
     rows = diversity.report([run, tmp_path])
     assert list(rows) == [run.name, tmp_path.name, "random real", "all real"]
     assert abs(rows["all real"]["mmd"]) < 1e-9 and rows[run.name]["mmd"] > rows["random real"]["mmd"] > 0
+    with pytest.raises(UserError, match="must differ in their last names"):
+        diversity.report([run, run])
     assert diversity.table(rows).count("\n") == 4 and len(diversity.bars(rows).axes) == 4
 
 
@@ -275,7 +283,8 @@ def test_diversity_of_the_same_and_of_the_orthogonal():
 
 def test_what_cannot_be_recovered_is_refused(tmp_path):
     model, dataset, start = toy.model(norm="batch"), toy.dataset(), toy.synthetic(1)
-    prepare = lambda model, dataset, **options: LPLD(model, **options).prepare(KEY, dataset, start, tmp_path)
+    few = {"label_batch_size": 3}
+    prepare = lambda model, dataset, **options: LPLD(model, **few | options).prepare(KEY, dataset, start, tmp_path)
     with pytest.raises(UserError, match="no batch norm.*set model.norm to batch"):
         prepare(toy.model(), dataset)
     train = dataset.train
@@ -284,6 +293,10 @@ def test_what_cannot_be_recovered_is_refused(tmp_path):
         prepare(model, replace(dataset, train=Batch(train.inputs[keep], train.labels[keep])))
     with pytest.raises(UserError, match="pixel space 'zca'.*preprocessing=standard"):
         prepare(model, replace(dataset, preprocessing={"kind": "zca", "zca": {}, "mean": [0], "std": [1]}))
+    with pytest.raises(UserError, match="batch_size 4 of labels must be at most the 3 images"):
+        prepare(model, dataset, label_batch_size=4)
+    with pytest.raises(UserError, match="leaves none of 2 records"):
+        prepare(model, dataset, label_epochs=2, pruning_ratio=0.6)
     with pytest.raises(UserError, match="must be the workdir of a run with a teacher"):
         prepare(model, dataset, teacher=str(tmp_path / "none"))
     with pytest.raises(UserError, match="as many starting rows of every class"):

@@ -13,6 +13,7 @@ import toy
 from rcig import lookup, sharding
 from rcig.types import Batch, Synthetic
 
+TEACHER = {"teacher_steps": 2, "label_batch_size": 3}
 # options that make a method small and fast on the toy data; a method may have several
 SMALL = {
     "bptt": [
@@ -32,13 +33,13 @@ SMALL = {
     "kip": [{"batch_size": 16, "learn_labels": True}],
     "label_solve": [{"batch_size": 48}],
     "lpld": [
-        {"teacher_steps": 2, "batch_size": 24, "jitter": 1, "class_statistics": "ema", "curriculum": "cosine"},
-        {"teacher_steps": 2, "batch_size": 8, "supervision": "global", "shared_augmentation": False, "view_flip": True},
+        {"batch_size": 24, "jitter": 1, "class_statistics": "ema", "curriculum": "cosine"} | TEACHER,
+        {"batch_size": 8, "supervision": "global", "shared_augmentation": False, "view_flip": True} | TEACHER,
     ],
     "rat_bptt": [
         {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True},
     ],
-    "rded": [{"teacher_steps": 2, "candidates": 20, "crops_per_image": 2, "batch_size": 8}],
+    "rded": [{"candidates": 20, "crops_per_image": 2, "batch_size": 8} | TEACHER],
     "rfad": [
         {"batch_size": 48, "num_networks": 2},
         {"batch_size": 48, "num_networks": 2, "loss": "mse", "transform_learning_rate": 0.0},

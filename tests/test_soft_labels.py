@@ -137,6 +137,7 @@ def test_a_pool_cut_below_its_count_says_where_and_is_mended(whole, tmp_path):
     (folder / "box.bin").write_bytes(data[: 7 * 16 + 3])
     with pytest.raises(UserError, match="counts 12 records but box.bin ends within record 7"):
         LabelPool.open(folder)
+    assert len(label(folder)) == 12 and same(whole, folder)
 
 
 def test_a_broken_record_is_named_and_nothing_else_lost(whole, tmp_path):

@@ -158,6 +158,8 @@ def test_draws(pool):
     epochs = pool.prune(0.5, granularity="epoch")
     drawn = draws(KEY, epochs, SoftLabels(granularity="epoch"), 401)
     assert len(drawn) == 401 and np.all(drawn[:400:2] % 2 == 0) and np.all(drawn[1:400:2] == drawn[:400:2] + 1)
+    with pytest.raises(UserError, match="1 records hold no epoch of 2"):
+        draws(KEY, pool.first(1), SoftLabels(granularity="epoch"), 4)
     assert list(draws(KEY, pruned, SoftLabels(draw="in_order"), 9)) == [*range(8), 0]
 
 

@@ -1,14 +1,16 @@
 """What the kernel methods' settings have in common; configs/{frepo,rfad}.py list cells.
 
 KIP and label solve (Nguyen, Chen & Lee, ICLR 2021; Nguyen, Novak, Xiao & Lee, NeurIPS 2021): judged by regression with
-the kernel that distilled; ``--protocol=standard`` shows what the sets are worth to finite networks. In float64.
+the kernel that distilled; ``--protocol=standard`` shows what the sets are worth to finite networks. In float64. Images
+are standardised by channel; the papers' whitening, of images brought to mean 0 and norm 1, is not offered.
 
 FRePo (Zhou, Nezhadarya & Ba, NeurIPS 2022): the README's 500,000 steps everywhere; judged by its own script's settings,
 without augmentation too. Our ConvNet has its batch norm behind every convolution, the reference's before every one but
 the first; an augmentation is drawn for every image, the reference's for every batch.
 
 RFAD (Loo, Hasani, Amini & Rus, NeurIPS 2022): the number of steps is our choice, the reference stops early on a
-validation split. Judged by RCIG's protocol; the paper's networks are of width 1024, trained otherwise.
+validation split; it whitens without taking off the mean image, we whiten as RCIG does. Judged by RCIG's protocol; the
+paper's networks are of width 1024, trained otherwise.
 """
 
 from ml_collections import ConfigDict
@@ -16,8 +18,8 @@ from ml_collections import ConfigDict
 from configs import default
 from configs._families import cells
 
-_NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200}
-_GREY = ("mnist", "fashion_mnist", "digits")
+_NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200, "caltech_birds2011": 200, "imagenet_resized/64x64": 1000}
+_GREY = ("mnist", "fashion_mnist", "digits", "usps")
 _FREPO_JUDGE_STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
 
 

@@ -3,7 +3,8 @@
 DC: Zhao et al., ICLR 2021; DSA: Zhao & Bilen, ICML 2021; DM: Zhao & Bilen, WACV 2023; MTT: Cazenavette et al., CVPR
 2022. The numbers of steps are those after which the papers measure: 1000 networks for DC and DSA, with a match for
 every image of a class, at most 50, and 20,000 networks for DM. (The reference takes one more before it saves.) MTT's
-papers say the best of 5000 steps. The functions take any data set and ipc.
+paper says the best of 5000 steps; where it whitens, ours is RCIG's whitening of standardised images, its own is of
+pixels in [0, 1] with 0.1 added to every variance. The functions take any data set and ipc.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +14,7 @@ from configs._families import cells
 
 COLOUR = "dsa:color_crop_cutout_flip_scale_rotate"
 DIGITS = "dsa:color_crop_cutout_scale_rotate"
-_WITHOUT_FLIPS = ("mnist", "svhn_cropped", "digits")
+_WITHOUT_FLIPS = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")
 _OWN_CONSTANTS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100", "tiny_imagenet")
 _TRAJECTORY_OPTIONS = (
     "student_steps",

@@ -16,9 +16,11 @@ A stage leaves its result in the workdir (teacher/, class_statistics/, checkpoin
     global             the i-th of every class      the teacher's running ones       SRe2L; with a curriculum CDA
 
 Deviations: class statistics are exact by default, where the released code keeps a running average (``ema``); images
-start at displayable values, where the released code clips after the first step only; they are kept at 256 levels as
-they are, not as JPEG; SRe2L's batches hold every class, where the released ones hold 100. Total variation and the l2
-norm of the images are left out: their weights are 0 in every published script.
+start at displayable values, where the released code clips after the first step only; they are kept at the nearest of
+256 levels, not truncated to one and compressed as JPEG; SRe2L's batches hold every class, where the released ones hold
+100. Teachers learn by the recipes of rcig/evaluation/_train.py, without the published warm-up, cosine and random
+resized crops. Total variation and the l2 norm of the images are left out: their weights are 0 in every published
+script.
 """
 
 from dataclasses import dataclass, replace
@@ -32,9 +34,10 @@ import numpy as np
 from methods.lpld import pixels, squeeze
 from methods.lpld.recover import Recover, Targets
 from methods.lpld.views import Views
-from rcig.errors import UserError, unknown
+from rcig import sharding
+from rcig.errors import UserError, must_be_positive, unknown
 from rcig.relabel import relabel
-from rcig.soft_labels import LabelPool
+from rcig.teacher import load
 from rcig.types import Batch, Dataset, Key, Method, Model, Synthetic
 from rcig.views import Labelling
 
@@ -43,7 +46,7 @@ SUPERVISIONS = ("class_statistics", "class_batches", "global")
 
 @dataclass(frozen=True)
 class LPLD:
-    """The stages' hyperparameters. The defaults are those of Tiny-ImageNet, but for the teacher, who is small."""
+    """The stages' hyperparameters: Tiny-ImageNet's, but a small teacher, no flips, and labels as of ImageNet-1K."""
 
     model: Model  # the teacher's network
     # squeeze
@@ -69,7 +72,7 @@ class LPLD:
     jitter_back: int = 4
     shared_augmentation: bool = True  # one view for all images of a group, as published
     batch_size: int = 0  # groups a step; 0: each once. More go round again: a multiple of the devices
-    groups_at_once: int = 0  # on a device, to save memory; 0 chooses by platform
+    groups_at_once: int = 0  # on all devices, to save memory; 0 chooses by platform
     # relabel
     label_epochs: int = 300
     label_batch_size: int = 64
@@ -78,9 +81,7 @@ class LPLD:
 
     def __post_init__(self):
         squeeze.check(self)
-        for name in ("learning_rate", "num_steps", "statistics_weight", "stem_weight"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        must_be_positive("method", self, "learning_rate", "num_steps", "statistics_weight", "stem_weight")
         if self.class_statistics not in squeeze.KINDS:
             raise unknown("method.class_statistics", self.class_statistics, squeeze.KINDS)
         if self.supervision not in SUPERVISIONS:
@@ -93,6 +94,7 @@ class LPLD:
         key_teacher, key_statistics = jax.random.split(key)
         seen = pixels.of(dataset)
         classes, ipc = classes_of(start)
+        labelling(self).records(len(start.labels))  # what is wrong with it is said before hours of recovery
         teacher = squeeze.teacher(key_teacher, self, dataset, folder)
         targets = self._targets(key_statistics, dataset, teacher, folder)
         one_class = self.supervision != "global"
@@ -122,10 +124,9 @@ class LPLD:
         relabelled(key, self, synthetic, dataset, folder)
 
     def _targets(self, key: Key, dataset: Dataset, teacher: squeeze.Teacher, folder: Path) -> Targets:
-        names = squeeze.layers_of(self.model, dataset)
         if self.supervision != "class_statistics":
-            return squeeze.global_moments(teacher.variables, names)
-        return squeeze.class_moments(key, self, teacher.variables, dataset, folder)
+            return squeeze.global_moments(teacher.variables, squeeze.layers_of(self.model, dataset))
+        return squeeze.class_moments(key, self, self.class_statistics, teacher.variables, dataset, folder)
 
     def _views(self) -> Views:
         shared = self.shared_augmentation
@@ -140,11 +141,13 @@ def labelling(method: Any) -> Labelling:
     return Labelling(method.label_epochs, size, method.mix, method.min_scale, method.view_flip, ratio)
 
 
-def relabelled(key: Key, method: Any, synthetic: Synthetic, dataset: Dataset, folder: Path) -> LabelPool:
+def relabelled(key: Key, method: Any, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
     """Label a set with the teacher that is in ``folder``, and keep the pool in ``folder/soft_labels``."""
-    teacher = squeeze.teacher(key, method, dataset, folder)
-    images, names = np.asarray(synthetic.inputs, np.float32), dataset.class_names
-    return relabel(key, folder / "soft_labels", images, method.model, teacher.variables, labelling(method), names)
+    variables = load(folder, method.model).variables
+    if sharding.is_writer():  # a pool has one writer
+        images, names = np.asarray(synthetic.inputs, np.float32), dataset.class_names
+        relabel(key, folder / "soft_labels", images, method.model, variables, labelling(method), names)
+    sharding.wait_for_all("relabelled")
 
 
 def classes_of(start: Synthetic) -> tuple[np.ndarray, int]:

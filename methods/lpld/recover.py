@@ -24,7 +24,7 @@ from methods.lpld.views import Views
 from rcig import losses, sharding
 from rcig.chunks import map_rows
 from rcig.errors import UserError
-from rcig.models._batch_norm_statistics import Moments, layers, statistics
+from rcig.models._batch_norm_statistics import Moments, statistics
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 Targets = dict[str, Moments]  # by layer: (G, F), or (1, F) for all groups
@@ -98,9 +98,8 @@ class Recover:
         """Return the loss of one group of images (n, H, W, C) whose statistics should be ``targets`` (F,)."""
         views = self.views.apply(key, images, step / self.num_steps)
         outputs, seen = statistics(self.model.apply, variables, views, 1)
-        stem = layers(self.model.apply, variables, views)[0]
         distances = {name: _distance(moments, targets[name]) for name, moments in seen.items()}
-        weights = dict.fromkeys(distances, 1.0) | {stem: self.stem_weight}
+        weights = dict.fromkeys(distances, 1.0) | {next(iter(seen)): self.stem_weight}
         unusual = sum(weights[name] * distances[name] for name in distances)
         cross_entropy = losses.cross_entropy(outputs.logits, classes)
         loss = cross_entropy + self.statistics_weight * unusual

@@ -24,7 +24,7 @@ import numpy as np
 
 from rcig import augment, sharding
 from rcig.checkpoint import Checkpoints
-from rcig.errors import UserError
+from rcig.errors import UserError, must_be_positive
 from rcig.evaluation import _train
 from rcig.files import write
 from rcig.initialize import everything
@@ -53,14 +53,11 @@ class Options(Protocol):
     teacher_learning_rate: float
     teacher_weight_decay: float
     teacher_augmentation: str
-    class_statistics: str
 
 
 def check(options: Options) -> None:
     """Raise UserError for options of which no teacher can be trained."""
-    for name in ("teacher_steps", "teacher_batch_size", "teacher_learning_rate"):
-        if getattr(options, name) <= 0:
-            raise UserError(f"method.{name} must be positive, not {getattr(options, name)}")
+    must_be_positive("method", options, "teacher_steps", "teacher_batch_size", "teacher_learning_rate")
     _recipe(options)
 
 
@@ -89,12 +86,12 @@ def layers_of(model: Model, dataset: Dataset) -> tuple[str, ...]:
 
 
 def class_moments(
-    key: Key, options: Options, variables: Variables, dataset: Dataset, folder: Path
+    key: Key, options: Options, kind: str, variables: Variables, dataset: Dataset, folder: Path
 ) -> dict[str, Moments]:
     """Measure every class and keep it in ``folder/class_statistics``, or take what is there. Returns moments (K, F)."""
     with Checkpoints(folder / "class_statistics", keep=1) as checkpoints:
         if checkpoints.latest() is None:
-            how = (options.class_statistics, options.teacher_batch_size, options.teacher_augmentation)
+            how = (kind, options.teacher_batch_size, options.teacher_augmentation)
             checkpoints.save(1, measure(key, options.model, variables, dataset, *how))
         return checkpoints.restore(empty_moments(options.model, dataset.example_shape, dataset.num_classes))[1]
 

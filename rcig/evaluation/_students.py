@@ -19,8 +19,9 @@ from jax import lax
 from rcig.errors import UserError
 from rcig.evaluation._train import Progress, State, learn, over_networks
 from rcig.losses import kl_divergence
-from rcig.soft_labels import LabelPool, apply_view
+from rcig.soft_labels import LabelPool
 from rcig.types import Key, Model, Variables
+from rcig.views import apply_view
 
 if TYPE_CHECKING:
     from rcig.evaluation.soft_labels import SoftLabels
@@ -68,6 +69,8 @@ def draws(key: Key, pool: LabelPool, protocol: "SoftLabels", num_steps: int) -> 
         return steps % len(pool)
     size = pool.batches if protocol.granularity == "epoch" else 1
     units, length = len(pool) // size, -(-num_steps // size)
+    if not units:
+        raise UserError(f"{len(pool)} records hold no epoch of {size}; set --config.eval.granularity=batch")
     chosen = np.asarray(jax.random.randint(jax.random.fold_in(key, 2), (length,), 0, units))
     return chosen[steps // size] * size + steps % size
 

@@ -85,7 +85,8 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     alpha = ridge.solve(ridge.factor(k_ss, strength), jnp.asarray(synthetic.labels, k_ss.dtype))
     inputs, labels = dataset.test.inputs, np.asarray(dataset.test.labels)
     parts = (inputs[start : start + protocol.test_chunk] for start in range(0, len(labels), protocol.test_chunk))
-    predictions = [np.argmax(ntk(jnp.asarray(part), jnp.asarray(synthetic.inputs)) @ alpha, 1) for part in parts]
+    predict = lambda part: ridge.gram(ntk(jnp.asarray(part), jnp.asarray(synthetic.inputs)), alpha.T)
+    predictions = [np.argmax(predict(part), 1) for part in parts]
     accuracy = np.mean(np.concatenate(predictions) == labels)
     return Result(np.array([accuracy]), details={"ridge_raised": float(raised)})
 

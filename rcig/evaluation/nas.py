@@ -12,7 +12,7 @@ Reference accuracies do not depend on the set. They are kept in the file ``eval.
 goes on and the next set starts.
 
 Deviations: the set may have been distilled from the held-out part, too, as the papers' were; they do not say whose top
-networks they mean, ours are the reference's; on NAS-Bench-201 others found no or a negative correlation.
+networks they mean, ours are the reference's. On NAS-Bench-201 others found no or a negative correlation.
 """
 
 import dataclasses

@@ -36,7 +36,7 @@ class SoftLabels:
     label_pool: str = ""  # folder of the pool; empty: the one beside the set
     pruning_ratio: float = 0.0  # the share of the full pool to leave out; 0: nothing of what the pool holds
     granularity: str = "batch"  # batch, epoch
-    order: str = "random"  # random, first, {easy,hard}_{confidence,difference,cut_ratio}; see LabelPool.prune
+    order: str = "first"  # first, random, {easy,hard}_{confidence,difference,cut_ratio}; see LabelPool.prune
     draw: str = ""  # in_order, with_replacement; empty: in order from a whole pool, with replacement from a pruned one
     num_networks: int = 3
     num_epochs: int = 0  # pseudo-epochs of as many records as the set has batches; 0: as many as it was labelled
@@ -133,14 +133,12 @@ def _labeller(workdir: Path, dataset: Dataset) -> Callable[..., LabelPool]:
 
     said = config.from_dict(artefact.load(workdir).card["config"])
     model = experiment.make_model(said.model, dataset)
-    own = (workdir / teacher.FOLDER).is_dir()
-    home = workdir if own else Path(said.method.get("teacher") or workdir)
-    variables = teacher.load(home, model).variables
+    variables = teacher.load(workdir, model).variables
 
     def label(key, folder, inputs, pool):
         made = relabel(key, folder, inputs, model, variables, pool.spec, dataset.class_names)
         if made.meta["teacher"] != pool.meta["teacher"]:
-            raise UserError(f"the teacher in {home} did not make the pool in {workdir}; keep its own beside the pool")
+            raise UserError(f"the teacher in {workdir} did not make the pool there; keep its own beside the pool")
         return made.first(len(pool))  # which may have been stopped half-way: the budgets must be equal
 
     return label

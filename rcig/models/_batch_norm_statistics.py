@@ -34,7 +34,8 @@ def statistics(
     mean costs no digits. Differentiable, in the inputs too.
 
     Args: apply, of a `Model`; inputs (G b, ...), group-major.
-    Returns: the outputs (G b, ...), and moments (G, F) by the layer's path.
+    Returns: the outputs (G b, ...), and moments (G, F) by the layer's path, in the order in which an image meets them
+    (a jit around this call would sort them).
     """
     moments: dict[str, Moments] = {}
 

@@ -6,7 +6,7 @@ convolutions without bias, a 1x1 convolution as shortcut where the shape changes
 
     stride    the first convolution and the shortcut of stages 2-4 have stride 2; 4x4 average pooling before the head
     average   ("AP") they have stride 1, 2x2 average pooling follows: after the first ReLU, and in the shortcut before
-              its norm; no pooling before the head
+              its norm; no 4x4 pooling before the head
 
 Kernels are U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default. At 32x32x3 and 10 classes ResNet18 has 11,173,962
 parameters and 512 features, AP 11,250,762 and 8192. The reference stops at 32 pixels; 64 only widen the head.
@@ -99,7 +99,8 @@ class ResNet(nn.Module):
             for number in range(blocks):
                 halve = _HALVES[self.downsampling] if stage and not number else _SAME
                 x = self.block(self.width * 2**stage, norm, self.convolution, halve)(x)
-        x = _HEAD_POOLINGS[self.head_pooling](x) if self.downsampling == "stride" else x
+        if self.downsampling == "stride" or self.head_pooling == "global":
+            x = _HEAD_POOLINGS[self.head_pooling](x)
         return outputs(x, self.num_classes, **layer_initializers("default")(x[0].size))
 
 
