@@ -30,7 +30,7 @@ MODES = ("full", "remat", "block", "mix")
 DIRECTIONS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "sgd": optax.identity,
     "momentum": partial(optax.trace, decay=0.9),
-    "adam": optax.scale_by_adam,
+    "adam": partial(optax.scale_by_adam, eps_root=1e-12),  # else a gradient of 0, as of a bias before a norm, is NaN's
 }
 
 Loss = Callable[[PyTree, PyTree, Key], jax.Array]  # (params, minibatch, key) -> ()

@@ -65,6 +65,23 @@ def test_modes_agree(problem, mode, rule):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("mode", ["full", "mix"])
+def test_a_weight_that_changes_nothing_leaves_the_gradient_of_adam_finite(problem, mode):
+    """As a bias before a normalisation: its gradient is 0, where the root of Adam's second moment has no slope."""
+    params, inputs, labels, rates, _ = problem
+    rule = unroll.direction("adam")
+
+    def with_idle(params, batch, key):
+        return loss(params, batch, key) + jnp.sum(0.0 * (batch[0] @ params["idle"]))
+
+    def after(inputs):
+        start, select = unroll.begin({**params, "idle": jnp.ones(4)}, rule), unroll.passes(inputs, labels, D)
+        trained = unroll.train(jax.random.key(3), with_idle, rule, start, select, rates, mode=mode)
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(trained.params))
+
+    assert np.all(np.isfinite(jax.grad(after)(inputs)))
+
+
 def test_gradient_equals_the_recursion_by_hand(problem):
     """Wang et al.'s reverse recursion: x' += -r (d2L/dx dw)^T v, r' = -<g, v>, v <- v - r H v."""
     params, inputs, labels, rates, real = problem
