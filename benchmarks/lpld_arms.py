@@ -10,7 +10,7 @@ Arms share a seed's teacher, its labelling and its students, so that differences
     rded        realistic crops
 
     python benchmarks/lpld_arms.py --runs=runs/lpld_arms                      # 5 seeds: half an hour on 2 cores
-    python benchmarks/lpld_arms.py --runs=/tmp/arms --seeds=1 --set method.num_steps=20 --set method.label_epochs=4
+    python benchmarks/lpld_arms.py --runs=/tmp/arms --seeds=1 --set method.decay_steps=20 --set method.label_epochs=4
 
 A cell (arm, ratio, seed) is a line of <runs>/cells.jsonl, and a cell that is there is not measured again. At the end:
 <runs>/table.md, accuracy in percent, mean ± population std over seeds, with paired differences; <runs>/ratios.png.
@@ -83,8 +83,8 @@ def made(flags: argparse.Namespace, arm: str, seed: int) -> ConfigDict:
     if arm != OWN:
         changes = changes | {"method.teacher": str(folder(flags.runs, OWN, seed).resolve())}
     given = dict(text.split("=", 1) for text in flags.set)
-    if "method.num_steps" in given and family == "lpld":
-        given |= {"num_steps": given["method.num_steps"]}
+    if "method.decay_steps" in given and family == "lpld":
+        given |= {"num_steps": given["method.decay_steps"]}
     config = configs.change(config, changes)
     return configs.change(config, {name: value for name, value in given.items() if has(config, name)})
 

@@ -96,7 +96,7 @@ def stage(supervision="class_statistics", ipc=2, **options):
         targets = squeeze.measure(KEY, model, variables, dataset, "exact")
     targets = jax.tree.map(lambda a: np.asarray(a, np.float64), targets)
     parts = (variables, targets, pixels.of(dataset), method._views(), ipc, one_class)
-    made = recover.Recover(model, *parts, method.num_steps, method.learning_rate, 0.05, 10.0, 0)
+    made = recover.Recover(model, *parts, method.decay_steps, method.learning_rate, 0.05, 10.0, 0)
     size = toy.NUM_CLASSES if one_class else ipc
     batch = Batch(jnp.zeros((size, 1)), jnp.arange(size))
     return made, made.init(KEY, toy.synthetic(ipc), batch), batch

@@ -65,7 +65,7 @@ def tiny20(ipc: int) -> ConfigDict:
     """LPLD on 20 classes of Tiny-ImageNet, from a data_dir that holds no more, with stages of 32, 64, 128 channels."""
     config = tiny_imagenet(ipc)
     config.model = resnet(depth=10, stages=3, width=32)
-    config.num_steps = config.method.num_steps = 1000
+    config.num_steps = config.method.decay_steps = 1000
     config.method.update({"teacher_optimiser": "adam", "teacher_learning_rate": 1e-3, "teacher_steps": 3000})
     config.method.update({"label_epochs": 300, "label_batch_size": 20, "groups_at_once": 2})
     config.eval.preset = "small"
@@ -115,7 +115,7 @@ def _common(dataset: str, ipc: int, num_steps: int) -> ConfigDict:
 
 
 def _lpld(num_steps: int, **options) -> ConfigDict:
-    return ConfigDict({"name": "lpld", "num_steps": num_steps} | options)
+    return ConfigDict({"name": "lpld", "decay_steps": num_steps} | options)
 
 
 def _teacher(steps: int, batch_size: int, rate: float, decay: float) -> dict:

@@ -60,7 +60,7 @@ class LPLD:
     class_statistics: str = "exact"  # or ema
     # recover
     supervision: str = "class_statistics"  # class_batches, global
-    num_steps: int = 4000  # of the cosine: the config's own num_steps
+    decay_steps: int = 4000  # the rate falls to 0 by a half cosine in so many steps, and the curriculum ends
     learning_rate: float = 0.1
     statistics_weight: float = 0.05  # r_bn
     stem_weight: float = 10.0  # of the first batch norm, beside 1 of every other
@@ -81,7 +81,7 @@ class LPLD:
 
     def __post_init__(self):
         squeeze.check(self)
-        must_be_positive("method", self, "learning_rate", "num_steps", "statistics_weight", "stem_weight")
+        must_be_positive("method", self, "learning_rate", "decay_steps", "statistics_weight", "stem_weight")
         if self.class_statistics not in squeeze.KINDS:
             raise unknown("method.class_statistics", self.class_statistics, squeeze.KINDS)
         if self.supervision not in SUPERVISIONS:
@@ -108,7 +108,7 @@ class LPLD:
             self._views(),
             ipc,
             one_class,
-            self.num_steps,
+            self.decay_steps,
             self.learning_rate,
             self.statistics_weight,
             self.stem_weight,

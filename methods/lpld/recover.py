@@ -52,7 +52,7 @@ class Recover:
     views: Views
     ipc: int
     one_class: bool  # a group is the images of a class, else the i-th image of every class
-    num_steps: int  # T
+    decay_steps: int  # T
     learning_rate: float
     statistics_weight: float
     stem_weight: float
@@ -96,7 +96,7 @@ class Recover:
         self, images: jax.Array, key: Key, step: jax.Array, classes: jax.Array, targets: Targets, variables: Variables
     ) -> tuple[jax.Array, Metrics]:
         """Return the loss of one group of images (n, H, W, C) whose statistics should be ``targets`` (F,)."""
-        views = self.views.apply(key, images, step / self.num_steps)
+        views = self.views.apply(key, images, step / self.decay_steps)
         outputs, seen = statistics(self.model.apply, variables, views, 1)
         distances = {name: _distance(moments, targets[name]) for name, moments in seen.items()}
         weights = dict.fromkeys(distances, 1.0) | {next(iter(seen)): self.stem_weight}
@@ -116,7 +116,7 @@ class Recover:
     def _move(self, state: State, gradient: jax.Array) -> State:
         direction, opt_state = self._optimizer().update(gradient, state.opt_state)
         opt_state = jax.tree.map(lambda new, old: new.astype(old.dtype), opt_state, state.opt_state)
-        rate = self.learning_rate * (1 + jnp.cos(jnp.pi * state.step / self.num_steps)) / 2
+        rate = optax.cosine_decay_schedule(self.learning_rate, self.decay_steps)(state.step)
         images = state.pixels.clip(state.images - rate.astype(gradient.dtype) * direction.astype(gradient.dtype))
         return state.replace(images=images, opt_state=opt_state, step=state.step + 1)
 
