@@ -70,6 +70,7 @@ def main() -> None:
                 if (arm, ratio, seed) not in cells:
                     append(flags.runs, measure(flags.runs, arm, ratio, seed, config))
         cells = read(flags.runs)
+        jax.clear_caches()  # a process maps at most 65,530 regions of memory, of which every program takes some
     text = report(cells, arms)
     write(flags.runs / "table.md", text.encode())
     write(flags.runs / "ratios.png", plot(cells, arms))
