@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="digits", help="the arms of configs/lpld_<dataset>.py and rded_<dataset>")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--record", action="store_true", help="append the table to benchmarks/results")
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of every arm's config that has it")
     flags = parser.parse_args()
     command.tune_allocator()
@@ -74,6 +75,8 @@ def main() -> None:
     text = report(cells, arms)
     write(flags.runs / "table.md", text.encode())
     write(flags.runs / "ratios.png", plot(cells, arms))
+    for row in worth(cells, arms) if flags.record else ():
+        _measure.record("lpld_arms", {"dataset": flags.dataset, "seeds": flags.seeds} | row | _measure.where())
     print(text)
 
 
@@ -143,11 +146,16 @@ def accuracies(cells: Cells, arm: str, ratio: float) -> dict[int, float]:
     return {seed: 100 * row["accuracy"] for (a, r, seed), row in sorted(cells.items()) if (a, r) == (arm, ratio)}
 
 
+def worth(cells: Cells, arms: Sequence[str]) -> list[dict[str, str]]:
+    """Return a row for every arm: its accuracies, and what pruning costs it."""
+    rows = [{"arm": arm} | {heading(r): mean(accuracies(cells, arm, r)) for r in RATIOS} for arm in arms]
+    for row, arm in zip(rows, arms, strict=True):
+        row[f"drop to {heading(RATIOS[-1])}"] = mean(difference(cells, (arm, RATIOS[0]), (arm, RATIOS[-1])))
+    return rows
+
+
 def report(cells: Cells, arms: Sequence[str]) -> str:
     """Return the table of accuracies and the paired differences, in Markdown."""
-    told = [{"arm": arm} | {heading(r): mean(accuracies(cells, arm, r)) for r in RATIOS} for arm in arms]
-    for row, arm in zip(told, arms, strict=True):
-        row[f"drop to {heading(RATIOS[-1])}"] = mean(difference(cells, (arm, RATIOS[0]), (arm, RATIOS[-1])))
     pairs = [pair for pair in PAIRS if set(pair) <= set(arms)]
     paired = [
         {"difference": f"{a} - {b}"} | {heading(r): mean(difference(cells, (a, r), (b, r))) for r in RATIOS}
@@ -158,7 +166,12 @@ def report(cells: Cells, arms: Sequence[str]) -> str:
         name = f"cs at {heading(low)} - sre2l at {heading(high)}"
         paired.append({"difference": name, heading(low): mean(difference(cells, ("cs", low), ("sre2l", high)))})
     seeds = len({seed for _, _, seed in cells})
-    lines = [f"Test accuracy in percent, mean ± population std over {seeds} seeds.", "", _measure.table(told), ""]
+    lines = [
+        f"Test accuracy in percent, mean ± population std over {seeds} seeds.",
+        "",
+        _measure.table(worth(cells, arms)),
+        "",
+    ]
     return "\n".join([*lines, "Paired by seed:", "", _measure.table(paired) if paired else "", ""])
 
 

@@ -24,6 +24,11 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("width", "ipc", "batch", "program", "K"),
         ("seconds", "plain / this", "gflop_per_s", "peak_gb"),
     ),
+    "lpld_arms": (
+        "Students of soft labels pruned to 1/n, percent over seeds, by how the images were made (cs: LPLD)",
+        ("dataset", "arm", "seeds"),
+        ("1x", "10x", "40x", "drop to 40x"),
+    ),
     "equal_seconds": (
         "Accuracy after equal seconds of distillation, narrow networks, judged by plain training",
         ("dataset", "ipc", "method", "seconds"),
@@ -38,6 +43,16 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         "Our convolution and lax's inside `lax.scan`, milliseconds a step",
         ("loop", "width", "side", "batch"),
         ("ours_ms", "lax_ms", "ratio"),
+    ),
+    "matching_step": (
+        "One step of DM, DC, DSA, or an epoch of their evaluation; `plain` is a Python loop over classes and networks",
+        ("part", "ipc", "width", "batch", "networks", "program"),
+        ("seconds", "plain / this", "peak_gb"),
+    ),
+    "kernels": (
+        "A kernel matrix; `theirs` is neural-tangents",
+        ("part", "side", "width", "rows", "devices", "program"),
+        ("seconds", "plain / this", "temporary_mb", "difference"),
     ),
     "allocator": (
         "A training step with and without the allocator's settings",
@@ -119,9 +134,10 @@ def _named(row: dict) -> dict:
 
 
 def _against_plain(row: dict, rows: Sequence[dict]) -> dict:
-    """Return how much faster a program is than the plain one of the same case, where both were measured."""
-    same = lambda other: all(row.get(key) == other.get(key) for key in ("width", "ipc", "batch"))
-    plain = [other for other in rows if other.get("program") == "plain" and same(other)]
+    """Return how much faster a program is than the plain one, or another's, of the same case."""
+    fields = ("part", "side", "rows", "devices", "width", "ipc", "batch", "networks")
+    same = lambda other: all(row.get(key) == other.get(key) for key in fields)
+    plain = [other for other in rows if other.get("program") in ("plain", "theirs") and same(other)]
     return {"plain / this": plain[-1]["seconds"] / row["seconds"]} if plain else {}
 
 
