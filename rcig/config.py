@@ -212,6 +212,8 @@ def _run(source: str, arguments: Sequence[str]) -> Said:
     except UserError:
         raise
     except Exception as error:
+        if arguments and isinstance(error, ValueError):
+            raise UserError(f"config {source} has no cell {arguments[0]!r}: {error}") from None
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
         where = f" at line {lines[-1]}" if lines else ""
         raise UserError(

@@ -88,8 +88,10 @@ def test_a_config_of_many_cells_makes_those_it_does_not_list_and_refuses_what_is
     config = configs.load("dm:fashion_mnist_ipc3_cpu", ["--config.seed=4"])
     assert (config.dataset, config.ipc, config.model.width, config.seed) == ("fashion_mnist", 3, 32, 4)
     assert configs.load("dm").to_dict() == configs.load("configs/dm.py:cifar10_ipc10").to_dict()
-    with pytest.raises(UserError, match="a cell is DATASET_ipcN"):
+    with pytest.raises(UserError, match="dm.py has no cell 'cifar10': a cell is DATASET_ipcN"):
         configs.load("dm:cifar10")
+    with pytest.raises(UserError, match="lpld.py has no cell 'cifar10_ipc1': LPLD has settings for"):
+        configs.load("lpld:cifar10_ipc1")
     with pytest.raises(UserError, match="has no cell 'cifar10_ipc1'; leave out the colon"):
         configs.load("quickstart:cifar10_ipc1")
     with pytest.raises(UserError, match="unknown config 'dmm'"):
