@@ -21,7 +21,7 @@ def cell(name: str) -> ConfigDict:
     dataset, ipc, _ = cells.parse(name)
     known = {"imagenet2012": imagenet, "tiny_imagenet": tiny_imagenet, "mnist": mnist, "digits": digits}
     if dataset not in known:
-        raise ValueError(f"LPLD has settings for {', '.join(known)}, not for {dataset!r}; override those of the nearest")
+        raise ValueError(f"LPLD has settings for {', '.join(known)}, not for {dataset!r}; override the nearest")
     return known[dataset](ipc)
 
 
