@@ -11,7 +11,7 @@ from flax import struct
 
 from rcig import augment
 from rcig.data import sampling
-from rcig.errors import UserError
+from rcig.errors import UserError, must_be_positive
 from rcig.types import Key, Method, Model, PyTree, Synthetic
 
 
@@ -25,9 +25,7 @@ class Images:
 
 def check(method: Method, *positive: str) -> None:
     """Raise UserError for an option that is not positive, a momentum out of range or an unknown augmentation."""
-    for name in ("batch_size", "learning_rate", *positive):
-        if getattr(method, name) <= 0:
-            raise UserError(f"method.{name} must be positive, not {getattr(method, name)}")
+    must_be_positive("method", method, "batch_size", "learning_rate", *positive)
     if not 0 <= method.momentum < 1:
         raise UserError(f"method.momentum must lie in [0, 1), not {method.momentum}")
     augment.find(method.augmentation)

@@ -53,6 +53,11 @@ class Sampling(NamedTuple):
     chunk: int
 
 
+def learned(gradient: PyTree, labels: bool) -> PyTree:
+    """Return the gradient of a set, with zeros for its labels unless they are learned."""
+    return gradient if labels else gradient._replace(labels=jnp.zeros_like(gradient.labels))
+
+
 def support(psi: Psi, flip: bool) -> tuple[jax.Array, jax.Array]:
     """Return the rows that are fed, (n, ...) and (n, K): with ``flip``, mirrored copies behind the originals."""
     return mirrored(psi.inputs, psi.labels) if flip else (psi.inputs, psi.labels)

@@ -24,7 +24,7 @@ from flax import struct
 from rcig import augment, losses, sharding, unroll
 from rcig.chunks import map_rows
 from rcig.data import sampling
-from rcig.errors import UserError, unknown
+from rcig.errors import UserError, must_be_positive, unknown
 from rcig.schedule import check_attack, draw, inner_loss, learn
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
@@ -77,9 +77,8 @@ class BPTT:
         if self.mode not in ("auto", *unroll.MODES):
             raise unknown("method.mode", self.mode, ("auto", *unroll.MODES))
         augment.find(self.augmentation)
-        for name in ("steps", "epochs", "learning_rate", "halve_every", "inner_rate", "batch_size", "num_networks"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        must_be_positive("method", self, "steps", "epochs", "learning_rate", "halve_every", "inner_rate")
+        must_be_positive("method", self, "batch_size", "num_networks")
         if not (self.learn_inputs or self.learn_labels):
             raise UserError("method.learn_inputs and method.learn_labels are both False; learn at least one")
         check_attack("method", self.attack)

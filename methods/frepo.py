@@ -24,7 +24,7 @@ import optax
 from flax import struct
 
 from kernels import ridge
-from methods._problems import support
+from methods._problems import learned, support
 from rcig import losses, pool, sharding
 from rcig.chunks import map_features
 from rcig.data import sampling
@@ -80,7 +80,7 @@ class FRePo:
 
         value = jax.value_and_grad(self.loss, has_aux=True)(state.psi, member.variables, batch)
         (loss, metrics), gradient = sharding.mean(value)
-        gradient = gradient if self.learn_labels else gradient._replace(labels=jnp.zeros_like(gradient.labels))
+        gradient = learned(gradient, self.learn_labels)
         updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
         psi = optax.apply_updates(state.psi, updates)
 

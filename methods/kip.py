@@ -18,6 +18,7 @@ from flax import struct
 
 from kernels import infinite, ridge
 from methods import _matching
+from methods._problems import learned
 from rcig import losses, sharding
 from rcig.errors import must_be_positive
 from rcig.evaluation.kernel import check as check_kernel
@@ -26,14 +27,8 @@ from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic
 
 
 @struct.dataclass
-class Psi:
-    inputs: jax.Array  # (M, ...)
-    labels: jax.Array  # (M, K)
-
-
-@struct.dataclass
 class State:
-    psi: Psi
+    psi: Synthetic
     opt_state: PyTree
 
 
@@ -56,7 +51,7 @@ class KIP:
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the support as it is, with an idle optimiser."""
-        psi = Psi(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
+        psi = Synthetic(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
         warn_of_precision("method", self, psi.inputs)
         return State(psi, self._optimizer().init(psi))
 
@@ -68,11 +63,11 @@ class KIP:
         """Take one step."""
         value = jax.value_and_grad(self.loss, has_aux=True)(state.psi, batch)
         (loss, metrics), gradient = sharding.mean(value)
-        gradient = gradient if self.learn_labels else gradient.replace(labels=jnp.zeros_like(gradient.labels))
+        gradient = learned(gradient, self.learn_labels)
         updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
         return State(optax.apply_updates(state.psi, updates), opt_state), {"loss": loss} | metrics
 
-    def loss(self, psi: Psi, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def loss(self, psi: Synthetic, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the loss on a real batch; the accuracy, and how often the ridge was multiplied."""
         k_ss = infinite.ntk(self.kernel, self.depth, psi.inputs, psi.inputs)
         k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, psi.inputs, self.rows_at_once)
@@ -83,7 +78,7 @@ class KIP:
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the support."""
-        return Synthetic(state.psi.inputs, state.psi.labels)
+        return state.psi
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)

@@ -25,7 +25,7 @@ from methods import _addressing
 from rcig import augment, losses, sharding, unroll
 from rcig.chunks import map_rows
 from rcig.data import sampling
-from rcig.errors import UserError, unknown
+from rcig.errors import UserError, must_be_positive, unknown
 from rcig.schedule import inner_loss
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
@@ -78,9 +78,7 @@ class RaTBPTT:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown(f"method.{name}", getattr(self, name), known)
-        for name in ("window", "inner_rate", "learning_rate", "batch_size", "downsample"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"method.{name} must be positive, not {getattr(self, name)}")
+        must_be_positive("method", self, "window", "inner_rate", "learning_rate", "batch_size", "downsample")
         if self.window > self.horizon:
             raise UserError(f"method.window {self.window} must lie within method.horizon {self.horizon}")
         augment.find(self.augmentation)

@@ -23,7 +23,7 @@ import optax
 from flax import struct
 
 from methods import _rates
-from methods._problems import PROBLEMS, Convexified, Psi, Sampling, Solvers, support
+from methods._problems import PROBLEMS, Convexified, Psi, Sampling, Solvers, learned, support
 from rcig import linear_solve, pool, sharding
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
@@ -180,7 +180,7 @@ class RCIG:
             return direct + (clipped if self.clip else implicit)
 
         grads = jax.tree.map(combine, meta.direct, meta.implicit)
-        return grads if self.learn_labels else grads._replace(labels=jnp.zeros_like(grads.labels))
+        return learned(grads, self.learn_labels)
 
     def _optimizer(self) -> optax.GradientTransformation:
         def belief(rate):

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from methods.lpld import classes_of, labelling, pixels, relabelled, squeeze
+from methods.lpld import pixels, squeeze
+from methods.lpld.taught import Taught, classes_of
 from rcig import losses, sharding
 from rcig.augment import crops
-from rcig.checkpoint import Checkpoints
+from rcig.checkpoint import kept
 from rcig.chunks import map_rows
 from rcig.errors import UserError, must_be_positive
 from rcig.initialize import rows_of
@@ -29,35 +30,21 @@ from rcig.types import Batch, Dataset, Key, Method, Metrics, Model, Synthetic, V
 
 
 @dataclass(frozen=True)
-class RDED:
-    """The stages' hyperparameters; the teacher's and the labels' as LPLD's."""
+class RDED(Taught):
+    """The hyperparameters of choosing; the teacher's and the labels' are `Taught`'s."""
 
-    model: Model  # the teacher's network
-    teacher: str = ""  # another run's workdir, whose teacher is taken; empty: one is trained
-    teacher_steps: int = 2000
-    teacher_batch_size: int = 256
-    teacher_optimiser: str = "adam"
-    teacher_learning_rate: float = 1e-3
-    teacher_weight_decay: float = 0.0
-    teacher_augmentation: str = ""
     candidates: int = 300  # images of a class that are looked at
     crops_per_image: int = 5
     crop_scale: float = 0.08  # of a crop: its smallest share of the image's area
     pieces: int = 2  # a side of an image is so many patches; the paper's is 1 for 32 and 64 pixels
     batch_size: int = 0  # images that a step asks the teacher about; 0: all
-    label_epochs: int = 300
-    label_batch_size: int = 64
-    mix: str = "cutmix"
     min_scale: float = 0.5  # of labelled crops; the paper's is 1 / pieces
-    view_flip: bool = False
-    pruning_ratio: float = 0.0
 
     def __post_init__(self):
-        squeeze.check(self)
+        super().__post_init__()
         must_be_positive("method", self, "candidates", "crops_per_image", "pieces")
         if not 0 < self.crop_scale <= 1:
             raise UserError(f"method.crop_scale must lie in (0, 1], not {self.crop_scale}")
-        labelling(self)
 
     def prepare(self, key: Key, dataset: Dataset, start: Synthetic, folder: Path) -> tuple[Method, Dataset, Synthetic]:
         """Squeeze and choose. Returns a stage that looks, the chosen images as its data, and these as its start."""
@@ -66,22 +53,19 @@ class RDED:
         if dataset.example_shape[0] % self.pieces:
             raise UserError(f"method.pieces {self.pieces} must divide the side of images {dataset.example_shape}")
         classes, ipc = classes_of(start)
-        labelling(self).records(len(start.labels))  # what is wrong with it is said before the teacher is trained
+        self.labelling().records(len(start.labels))  # what is wrong with it is said before the teacher is trained
         teacher = squeeze.teacher(key_teacher, self, dataset, folder)
+
+        def choose():
+            images = [self._choose(key_choice, dataset, teacher.variables, int(c), ipc) for c in classes]
+            return np.asarray(shown.rounded(jnp.asarray(np.concatenate(images))), np.float32)
+
         empty = np.zeros((len(classes) * ipc, *dataset.example_shape), np.float32)
-        with Checkpoints(folder / "chosen", keep=1) as checkpoints:
-            if checkpoints.latest() is None:
-                images = [self._choose(key_choice, dataset, teacher.variables, int(c), ipc) for c in classes]
-                checkpoints.save(1, np.asarray(shown.rounded(jnp.asarray(np.concatenate(images))), np.float32))
-            images = checkpoints.restore(empty)[1]
+        images = kept(folder / "chosen", choose, empty)
         labels = np.repeat(classes, ipc).astype(np.int32)
         targets = jax.nn.one_hot(labels, dataset.num_classes, dtype=jnp.float32)
         stage = Look(self.model, teacher.variables, self.batch_size or len(labels))
         return stage, replace(dataset, train=Batch(images, labels)), Synthetic(jnp.asarray(images), targets)
-
-    def complete(self, key: Key, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
-        """Relabel: keep the teacher's logits in ``folder/soft_labels``."""
-        relabelled(key, self, synthetic, dataset, folder)
 
     def _choose(self, key: Key, dataset: Dataset, variables: Variables, label: int, ipc: int) -> np.ndarray:
         """Return the images (ipc, H, H, C) of a class."""

@@ -25,6 +25,7 @@ import optax
 from flax import struct
 
 from kernels import ridge
+from methods._problems import learned
 from rcig import losses, sharding
 from rcig.chunks import map_features
 from rcig.data import sampling
@@ -85,7 +86,7 @@ class RFAD:
         """Take one outer step."""
         value = jax.value_and_grad(self.outer_loss, has_aux=True)(state.psi, key, batch)
         (loss, metrics), gradient = sharding.mean(value)
-        gradient = gradient if self.learn_labels else gradient._replace(labels=jnp.zeros_like(gradient.labels))
+        gradient = learned(gradient, self.learn_labels)
         updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
         psi = optax.apply_updates(state.psi, updates)
         metrics |= {"loss": loss, "temperature": jnp.exp(psi.log_temperature)}

@@ -17,7 +17,7 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -153,6 +153,19 @@ class Checkpoints:
                 raise ValueError(f"leaf {path} does not match its digest")
             leaves.append(leaf)
         return leaves
+
+
+def zeros(shapes: PyTree) -> PyTree:
+    """Return zeros on the host, in the shapes and dtypes that ``jax.eval_shape`` gave: what ``restore`` fills."""
+    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+
+
+def kept(folder: Path, make: Callable[[], PyTree], target: PyTree) -> PyTree:
+    """Return what a folder keeps, in the structure of ``target``; where it keeps nothing yet, ``make`` makes it."""
+    with Checkpoints(folder, keep=1) as checkpoints:
+        if checkpoints.latest() is None:
+            checkpoints.save(1, make())
+        return checkpoints.restore(target)[1]
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from rcig.errors import UserError
 from rcig.files import write
 from rcig.initialize import real, rows_of
 from rcig.render import png
+from rcig.report import aligned
 from rcig.teacher import load
 from rcig.types import Model, Variables
 
@@ -133,8 +134,7 @@ def effective_rank(vectors: np.ndarray) -> float:
 def table(rows: dict[str, Row]) -> str:
     """Return the measures as aligned lines."""
     cells = [["", *MEASURES], *([name, *(f"{row[measure]:.4g}" for measure in MEASURES)] for name, row in rows.items())]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+    return "\n".join(aligned(cells))
 
 
 def bars(rows: dict[str, Row]) -> Figure:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcig import sharding
-from rcig.checkpoint import Checkpoints
+from rcig.checkpoint import Checkpoints, zeros
 from rcig.data import streaming
 from rcig.data.text import as_leaves
 from rcig.errors import UserError
@@ -75,7 +75,7 @@ def run(
         if checkpoints.latest() is None:
             state = jax.jit(initial)(start, first)
         else:
-            done, state = checkpoints.restore(_empty(jax.eval_shape(initial, start, first)))
+            done, state = checkpoints.restore(zeros(jax.eval_shape(initial, start, first)))
             progress.note(f"resumed from step {done} in {workdir}")
         state = layout.replicate(sharding.fetch(state))
         with MetricsWriter(workdir, done) if sharding.is_writer() else _Silent() as metrics:
@@ -111,10 +111,6 @@ def _key(schedule: Schedule, stream: int) -> Key:
 
 def _initial(method, key, start, batch):
     return method.init(key, jax.tree.map(jnp.asarray, start), batch)
-
-
-def _empty(shapes: PyTree) -> PyTree:
-    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
 
 
 def _due(done: int, count: int, every: int) -> bool:

@@ -19,6 +19,7 @@ from rcig import command
 from rcig.errors import UserError
 from rcig.files import write
 from rcig.render import png
+from rcig.report import aligned
 
 Matrix = dict[str, dict[str, Mapping[str, Any]]]  # row -> column -> {accuracy, std, n}
 
@@ -60,8 +61,7 @@ def table(matrix: Matrix) -> str:
     names = columns(matrix)
     cells = [["", *names]]
     cells += [[run, *(_cell(row[name]) if name in row else "-" for name in names)] for run, row in matrix.items()]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+    return "\n".join(aligned(cells))
 
 
 def heat_map(matrix: Matrix) -> Figure:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,13 @@ def _measures(measures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[s
     """Return set -> name -> {mean, std} as lines, a column for each set."""
     names = list(next(iter(measures.values())))
     cells = [["", *measures], *([name, *(_cell(of[name]) for of in measures.values())] for name in names)]
+    return [f"  {line}" for line in aligned(cells)]
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of a table as lines, its columns as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
 
 
 def _cell(value: Mapping[str, Any]) -> str:

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
-from rcig.checkpoint import Checkpoints
+from rcig.checkpoint import Checkpoints, zeros
 from rcig.errors import UserError
 from rcig.types import Model, Variables
 
@@ -31,5 +30,4 @@ def load(workdir: Path, model: Model) -> Teacher:
 
 def empty(model: Model) -> dict:
     """Return what a teacher looks like on disk, with zeros for numbers."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return {"variables": jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes), "test_accuracy": 0.0}
+    return {"variables": zeros(jax.eval_shape(model.init, jax.random.key(0))), "test_accuracy": 0.0}

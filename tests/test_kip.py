@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from kernels import infinite, ridge
-from methods.kip import KIP, Psi
+from methods.kip import KIP
 from methods.label_solve import LabelSolve
 from rcig.errors import UserError
 from rcig.evaluation import kernel as protocol
@@ -32,12 +32,12 @@ def regression(synthetic, inputs, relative_ridge):
 
 def test_the_loss_of_kip_by_hand_and_its_gradient(batch):
     start, method = toy.synthetic(2), KIP(MODEL, ridge=1e-2)
-    psi = Psi(start.inputs, start.labels)
+    psi = Synthetic(start.inputs, start.labels)
     targets = np.eye(3)[np.asarray(batch.labels)] - 1 / 3
     expected = np.mean((regression(start, batch.inputs, 1e-2) - targets) ** 2) / 2
     loss = jax.jit(lambda psi: method.loss(psi, batch)[0])
     np.testing.assert_allclose(loss(psi), expected, rtol=1e-6)
-    along = Psi(jax.random.normal(jax.random.key(1), start.inputs.shape), jnp.ones_like(start.labels))
+    along = Synthetic(jax.random.normal(jax.random.key(1), start.inputs.shape), jnp.ones_like(start.labels))
     gradient = jax.grad(loss)(psi)
     inner = jnp.vdot(gradient.inputs, along.inputs) + jnp.vdot(gradient.labels, along.labels)
     np.testing.assert_allclose(inner, toy.central_difference(loss, psi, along), rtol=1e-5)

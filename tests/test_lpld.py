@@ -11,7 +11,8 @@ import toy
 from flax import linen as nn
 
 from methods import rded
-from methods.lpld import LPLD, classes_of, pixels, recover, squeeze
+from methods.lpld import LPLD, pixels, recover, squeeze
+from methods.lpld.taught import classes_of
 from methods.lpld.views import Views
 from rcig import artefact, diversity, experiment
 from rcig import config as configs

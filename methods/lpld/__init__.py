@@ -25,7 +25,6 @@ script.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,68 +32,50 @@ import numpy as np
 
 from methods.lpld import pixels, squeeze
 from methods.lpld.recover import Recover, Targets
+from methods.lpld.taught import Taught, classes_of
 from methods.lpld.views import Views
-from rcig import sharding
-from rcig.errors import UserError, must_be_positive, unknown
-from rcig.relabel import relabel
-from rcig.teacher import load
-from rcig.types import Batch, Dataset, Key, Method, Model, Synthetic
-from rcig.views import Labelling
+from rcig.errors import must_be_positive, unknown
+from rcig.types import Batch, Dataset, Key, Method, Synthetic
 
 SUPERVISIONS = ("class_statistics", "class_batches", "global")
 
 
 @dataclass(frozen=True)
-class LPLD:
-    """The stages' hyperparameters: Tiny-ImageNet's, but a small teacher, no flips, and labels as of ImageNet-1K."""
+class LPLD(Taught):
+    """The stages' hyperparameters: Tiny-ImageNet's, but a small teacher, no flips, and labels as of ImageNet-1K.
 
-    model: Model  # the teacher's network
-    # squeeze
-    teacher: str = ""  # another run's workdir, whose teacher is taken; empty: one is trained
-    teacher_steps: int = 2000
-    teacher_batch_size: int = 256
-    teacher_optimiser: str = "adam"  # see rcig/evaluation/_train.py
-    teacher_learning_rate: float = 1e-3
-    teacher_weight_decay: float = 0.0  # sgd
-    teacher_augmentation: str = ""  # see rcig/augment; in training and while class statistics are taken
+    Those of squeeze and relabel are `Taught`'s; here are recover's, whose views have min_scale and view_flip, too.
+    """
+
     class_statistics: str = "exact"  # or ema
-    # recover
     supervision: str = "class_statistics"  # class_batches, global
     decay_steps: int = 4000  # the rate falls to 0 by a half cosine in so many steps, and the curriculum ends
     learning_rate: float = 0.1
     statistics_weight: float = 0.05  # r_bn
     stem_weight: float = 10.0  # of the first batch norm, beside 1 of every other
-    min_scale: float = 0.08  # of crops, also those that are labelled
     curriculum: str = "none"  # CDA's: cosine, linear, step
     milestone: float = 1.0  # the share of the steps that it lasts
-    view_flip: bool = False  # half of the views are mirrored, also of those that are labelled
     jitter: int = 4  # pixels: images are rolled by -jitter_back to jitter
     jitter_back: int = 4
     shared_augmentation: bool = True  # one view for all images of a group, as published
     batch_size: int = 0  # groups a step; 0: each once. More go round again: a multiple of the devices
     groups_at_once: int = 0  # on all devices, to save memory; 0 chooses by platform
-    # relabel
-    label_epochs: int = 300
-    label_batch_size: int = 64
-    mix: str = "cutmix"  # none, mixup, cutout
-    pruning_ratio: float = 0.0  # the share of labels that are never made
 
     def __post_init__(self):
-        squeeze.check(self)
+        self._views()
+        super().__post_init__()
         must_be_positive("method", self, "learning_rate", "decay_steps", "statistics_weight", "stem_weight")
         if self.class_statistics not in squeeze.KINDS:
             raise unknown("method.class_statistics", self.class_statistics, squeeze.KINDS)
         if self.supervision not in SUPERVISIONS:
             raise unknown("method.supervision", self.supervision, SUPERVISIONS)
-        self._views()
-        labelling(self)
 
     def prepare(self, key: Key, dataset: Dataset, start: Synthetic, folder: Path) -> tuple[Method, Dataset, Synthetic]:
         """Squeeze. Returns the recover stage, its groups as a data set (row i stands for group i), and the start."""
         key_teacher, key_statistics = jax.random.split(key)
         seen = pixels.of(dataset)
         classes, ipc = classes_of(start)
-        labelling(self).records(len(start.labels))  # what is wrong with it is said before hours of recovery
+        self.labelling().records(len(start.labels))  # what is wrong with it is said before hours of recovery
         teacher = squeeze.teacher(key_teacher, self, dataset, folder)
         targets = self._targets(key_statistics, dataset, teacher, folder)
         one_class = self.supervision != "global"
@@ -119,10 +100,6 @@ class LPLD:
         labels = jax.nn.one_hot(np.repeat(classes, ipc), dataset.num_classes, dtype=jnp.float32)
         return stage, replace(dataset, train=groups), Synthetic(seen.rounded(jnp.asarray(start.inputs)), labels)
 
-    def complete(self, key: Key, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
-        """Relabel: keep the teacher's logits in ``folder/soft_labels``."""
-        relabelled(key, self, synthetic, dataset, folder)
-
     def _targets(self, key: Key, dataset: Dataset, teacher: squeeze.Teacher, folder: Path) -> Targets:
         if self.supervision != "class_statistics":
             return squeeze.global_moments(teacher.variables, squeeze.layers_of(self.model, dataset))
@@ -133,32 +110,6 @@ class LPLD:
         return Views(
             self.min_scale, self.curriculum, self.milestone, self.view_flip, self.jitter, self.jitter_back, shared
         )
-
-
-def labelling(method: Any) -> Labelling:
-    """Return how the images of LPLD or RDED are labelled."""
-    size, ratio = method.label_batch_size, method.pruning_ratio
-    return Labelling(method.label_epochs, size, method.mix, method.min_scale, method.view_flip, ratio)
-
-
-def relabelled(key: Key, method: Any, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
-    """Label a set with the teacher that is in ``folder``, and keep the pool in ``folder/soft_labels``."""
-    variables = load(folder, method.model).variables
-    if sharding.is_writer():  # a pool has one writer
-        images, names = np.asarray(synthetic.inputs, np.float32), dataset.class_names
-        relabel(key, folder / "soft_labels", images, method.model, variables, labelling(method), names)
-    sharding.wait_for_all("relabelled")
-
-
-def classes_of(start: Synthetic) -> tuple[np.ndarray, int]:
-    """Return the classes (K',) of a class-major set, in order, and how many rows each has."""
-    rows = np.argmax(np.asarray(start.labels), 1)
-    num_classes = len(np.unique(rows))
-    ipc = len(rows) // num_classes
-    classes = rows[::ipc][:num_classes]
-    if not np.array_equal(np.repeat(classes, ipc), rows):
-        raise UserError("this method wants as many starting rows of every class; set --config.labels.name=one_hot")
-    return classes, ipc
 
 
 make = LPLD

@@ -14,23 +14,24 @@ For a layer with input x, of class c over images i, rows and columns, with m_i, 
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rcig import augment, sharding
-from rcig.checkpoint import Checkpoints
+from rcig.checkpoint import kept, zeros
 from rcig.errors import UserError, must_be_positive
 from rcig.evaluation import _train
 from rcig.files import write
 from rcig.initialize import everything
 from rcig.models._batch_norm_statistics import Moments, layers, statistics
 from rcig.teacher import FOLDER, Teacher, empty, load
-from rcig.types import Dataset, Key, Model, PyTree, Variables
+from rcig.types import Dataset, Key, Model, Variables
 
 _KEEP = 0.9  # of the running class statistics
 
@@ -42,23 +43,22 @@ class Seen(NamedTuple):
     layers: dict[str, Moments]  # (K, F)
 
 
-class Options(Protocol):
-    """What a pipeline's options say of its teacher."""
+@dataclass(frozen=True)
+class Options:
+    """The hyperparameters of a teacher."""
 
-    model: Model
-    teacher: str
-    teacher_steps: int
-    teacher_batch_size: int
-    teacher_optimiser: str
-    teacher_learning_rate: float
-    teacher_weight_decay: float
-    teacher_augmentation: str
+    model: Model  # the teacher's network
+    teacher: str = ""  # another run's workdir, whose teacher is taken; empty: one is trained
+    teacher_steps: int = 2000
+    teacher_batch_size: int = 256
+    teacher_optimiser: str = "adam"  # see rcig/evaluation/_train.py
+    teacher_learning_rate: float = 1e-3
+    teacher_weight_decay: float = 0.0  # sgd
+    teacher_augmentation: str = ""  # see rcig/augment; in training and while class statistics are taken
 
-
-def check(options: Options) -> None:
-    """Raise UserError for options of which no teacher can be trained."""
-    must_be_positive("method", options, "teacher_steps", "teacher_batch_size", "teacher_learning_rate")
-    _recipe(options)
+    def __post_init__(self):
+        must_be_positive("method", self, "teacher_steps", "teacher_batch_size", "teacher_learning_rate")
+        _recipe(self)
 
 
 def teacher(key: Key, options: Options, dataset: Dataset, folder: Path) -> Teacher:
@@ -69,11 +69,12 @@ def teacher(key: Key, options: Options, dataset: Dataset, folder: Path) -> Teach
     """
     check_classes(dataset)
     layers_of(options.model, dataset)
-    with Checkpoints(folder / FOLDER, keep=1) as checkpoints:
-        if checkpoints.latest() is None:
-            borrowed = options.teacher and load(Path(options.teacher), options.model)
-            checkpoints.save(options.teacher_steps, (borrowed or _trained(key, options, dataset))._asdict())
-        found = Teacher(**checkpoints.restore(empty(options.model))[1])
+
+    def make():
+        borrowed = options.teacher and load(Path(options.teacher), options.model)
+        return (borrowed or _trained(key, options, dataset))._asdict()
+
+    found = Teacher(**kept(folder / FOLDER, make, empty(options.model)))
     if sharding.is_writer():
         write(folder / "teacher.json", (json.dumps({"test_accuracy": found.test_accuracy}) + "\n").encode())
     return found
@@ -89,11 +90,10 @@ def class_moments(
     key: Key, options: Options, kind: str, variables: Variables, dataset: Dataset, folder: Path
 ) -> dict[str, Moments]:
     """Measure every class and keep it in ``folder/class_statistics``, or take what is there. Returns moments (K, F)."""
-    with Checkpoints(folder / "class_statistics", keep=1) as checkpoints:
-        if checkpoints.latest() is None:
-            how = (kind, options.teacher_batch_size, options.teacher_augmentation)
-            checkpoints.save(1, measure(key, options.model, variables, dataset, *how))
-        return checkpoints.restore(empty_moments(options.model, dataset.example_shape, dataset.num_classes))[1]
+    how = (kind, options.teacher_batch_size, options.teacher_augmentation)
+    make = lambda: measure(key, options.model, variables, dataset, *how)
+    target = empty_moments(options.model, dataset.example_shape, dataset.num_classes)
+    return kept(folder / "class_statistics", make, target)
 
 
 def measure(
@@ -129,7 +129,7 @@ def empty_moments(model: Model, example_shape: tuple[int, ...], num_groups: int)
     variables = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((num_groups, *example_shape), jnp.float32)
     measure = lambda variables, images: statistics(model.apply, variables, images, num_groups)[1]
-    return _zeros(jax.eval_shape(measure, variables, images))
+    return zeros(jax.eval_shape(measure, variables, images))
 
 
 def global_moments(variables: Variables, names: tuple[str, ...]) -> dict[str, Moments]:
@@ -205,10 +205,6 @@ def _unseen(model: Model, dataset: Dataset, kind: str) -> Seen:
     layers = empty_moments(model, dataset.example_shape, dataset.num_classes)
     layers = {name: Moments(mean, var + np.float32(KINDS[kind][1])) for name, (mean, var) in layers.items()}
     return Seen(jnp.zeros(dataset.num_classes, float), layers)
-
-
-def _zeros(shapes: PyTree) -> PyTree:
-    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
 
 
 def _trained(key: Key, options: Options, dataset: Dataset) -> Teacher:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rcig.errors import UserError
+from rcig.evaluation import standard
 from rcig.evaluation.standard import Standard
 from rcig.types import Array
 
@@ -30,11 +31,11 @@ class OneRun(Standard):
         if self.plain:
             raise UserError("eval.plain must be False: this protocol trains one way; set eval.augmentation or leave it")
 
-    def check_at_least_one(self, *names: str) -> None:
-        """Raise UserError for an option that is below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise UserError(f"eval.{name} must be at least 1, not {getattr(self, name)}")
+
+PRESETS: dict[str, dict[str, Any]] = {  # those of the standard protocol; how many networks is the protocol's own
+    name: {key: value for key, value in preset.items() if key != "num_networks"}
+    for name, preset in standard.PRESETS.items()
+}
 
 
 def measure(values: Array) -> dict[str, float]:

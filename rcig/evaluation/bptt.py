@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcig import schedule
-from rcig.errors import UserError
+from rcig.errors import UserError, must_be_at_least_one
 from rcig.evaluation import _train
 from rcig.evaluation.standard import Result, check_fits
 from rcig.types import Batch, Dataset, Key, Model, Synthetic, Variables
@@ -40,9 +40,7 @@ class Bptt:
     test_chunk: int = 256
 
     def __post_init__(self):
-        for name in ("num_networks", "steps", "epochs", "rate_rows", "test_chunk"):
-            if getattr(self, name) < 1:
-                raise UserError(f"eval.{name} must be at least 1, not {getattr(self, name)}")
+        must_be_at_least_one("eval", self, "num_networks", "steps", "epochs", "rate_rows", "test_chunk")
         schedule.check_attack("eval", self.attack)
         if self.flip:
             raise UserError(

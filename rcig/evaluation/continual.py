@@ -19,8 +19,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcig.errors import UserError
-from rcig.evaluation import standard
+from rcig.errors import UserError, must_be_at_least_one
+from rcig.evaluation import _details, standard
 from rcig.evaluation._details import OneRun, chart, line, measure
 from rcig.evaluation.standard import Result, check_fits
 from rcig.types import Array, Batch, Dataset, Key, Model, Synthetic
@@ -37,13 +37,10 @@ class Continual(OneRun):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_at_least_one("steps", "orders")
+        must_be_at_least_one("eval", self, "steps", "orders")
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    name: {key: value for key, value in preset.items() if key != "num_networks"}
-    for name, preset in standard.PRESETS.items()
-}
+PRESETS: dict[str, dict[str, Any]] = _details.PRESETS
 
 
 def class_order(seed: int, num_classes: int) -> np.ndarray:

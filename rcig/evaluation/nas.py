@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcig.errors import UserError, unknown
-from rcig.evaluation import _reference, standard
+from rcig.errors import UserError, must_be_at_least_one, unknown
+from rcig.evaluation import _details, _reference, standard
 from rcig.evaluation._details import OneRun, chart, measure, points
 from rcig.evaluation._ranks import spearman
 from rcig.evaluation._train import Recipe, forget, test_accuracy, train_networks
@@ -72,7 +72,7 @@ class Nas(OneRun):
         super().__post_init__()
         if self.grid not in GRIDS:
             raise unknown("eval.grid", self.grid, GRIDS)
-        self.check_at_least_one("reference_epochs", "reference_networks")
+        must_be_at_least_one("eval", self, "reference_epochs", "reference_networks")
         for name, share in (("validation", self.validation), *(("top", share) for share in self.top)):
             if not 0 < share < 1:
                 raise UserError(f"eval.{name} must be shares between 0 and 1, not {share}")
@@ -88,15 +88,12 @@ class Nas(OneRun):
         return Standard(**standard.PRESETS["dc"] | options).recipe(size, "")
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    name: {key: value for key, value in standard.PRESETS[name].items() if key != "num_networks"}
-    for name in ("dc", *standard.PRESETS)
-}
-PRESETS["small"] = {
+_SMALL = {
     **{"grid": "small", "num_steps": 300, "learning_rate": 1e-3},
     **{"reference_epochs": 100, "reference_rate": 0.03},
     "validation": 0.3,  # of a small set, lest many networks be equal
 }
+PRESETS: dict[str, dict[str, Any]] = {"dc": _details.PRESETS["dc"]} | _details.PRESETS | {"small": _SMALL}
 
 
 def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, protocol: Nas) -> Result:

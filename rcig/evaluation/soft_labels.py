@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcig.errors import UserError, unknown
+from rcig.errors import UserError, must_be_positive, unknown
 from rcig.evaluation._students import train_students
 from rcig.evaluation._train import Progress, test_accuracy
 from rcig.evaluation.standard import Result, check_fits
@@ -58,9 +58,8 @@ class SoftLabels:
         for name, names in known.items():
             if getattr(self, name) not in names:
                 raise unknown(f"eval.{name}", getattr(self, name), names)
-        for name in ("num_networks", "test_chunk", "learning_rate", "temperature", "loss_scale", "cosine_stretch"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"eval.{name} must be positive, not {getattr(self, name)}")
+        must_be_positive("eval", self, "num_networks", "test_chunk", "learning_rate")
+        must_be_positive("eval", self, "temperature", "loss_scale", "cosine_stretch")
         for name in ("num_epochs", "num_steps", "warmup_epochs", "weight_decay", "bn_group", "teacher_temperature"):
             if getattr(self, name) < 0:
                 raise UserError(f"eval.{name} must not be negative, not {getattr(self, name)}")

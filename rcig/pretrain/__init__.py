@@ -11,11 +11,10 @@ import json
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from rcig import experiment, sharding
-from rcig.checkpoint import Checkpoints
+from rcig.checkpoint import Checkpoints, zeros
 from rcig.errors import UserError
 from rcig.evaluation import _train
 from rcig.files import write
@@ -79,5 +78,4 @@ def _recipe(options: ConfigDict) -> _train.Recipe:
 
 
 def _empty(model: Model, size: int) -> Variables:
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree.map(lambda s: np.zeros((size, *s.shape), s.dtype), shapes)
+    return zeros(jax.eval_shape(jax.vmap(model.init), jax.random.split(jax.random.key(0), size)))
