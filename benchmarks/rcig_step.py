@@ -130,7 +130,8 @@ def agreement(model, start, synthetic, batch) -> dict:
     rates = jax.jit(RCIG(model, flip=True, solver="adam", pool_size=1).init)(jax.random.key(1), one_each, batch).rates
     _, *plain = Plain(model, float(rates.inner), float(rates.inverse_hvp)).meta_gradient(theta, psi, batch)
     exact = ours(model, theta, Psi(*psi), batch, 1e-5, 100)
-    return cosines("plain", plain, exact) | cosines("cg", ours(model, theta, Psi(*psi), batch, 1e-2, 20), exact)
+    cg = ours(model, theta, Psi(*psi), batch, RCIG.tolerance, RCIG.max_products)
+    return cosines("plain", plain, exact) | cosines("cg", cg, exact)
 
 
 @partial(jax.jit, static_argnames=("model", "tolerance", "max_steps"))

@@ -13,11 +13,13 @@ from flax import linen as nn
 from methods import rded
 from methods.lpld import LPLD, pixels, recover, squeeze
 from methods.lpld.taught import classes_of
+from methods.lpld.teaching import teach
 from methods.lpld.views import Views
-from rcig import artefact, diversity, experiment
+from rcig import artefact, diversity, experiment, loop
 from rcig import config as configs
 from rcig.augment.crops import crop
 from rcig.errors import UserError
+from rcig.evaluation._train import Recipe
 from rcig.models._batch_norm_statistics import layers, statistics
 from rcig.models._layers import as_model, outputs
 from rcig.types import Batch, Synthetic
@@ -244,6 +246,25 @@ def kill_at(number, do):
         return do(*args, **options)
 
     return kill
+
+
+def test_a_teacher_goes_on_within_its_training_and_learns_from_the_host_too(tmp_path, monkeypatch):
+    recipe = Recipe(25, 16, "cross_entropy", "adam", 1e-2, augmentation="dsa:crop")
+    train = partial(teach, KEY, toy.model(norm="batch"), toy.dataset(), recipe)
+    whole = train(tmp_path / "whole")
+    kept = []
+    for kind in (loop._Resident, loop._Streamed):
+        with monkeypatch.context() as patch:
+            if kind is loop._Streamed:
+                patch.setattr(loop.sharding, "device_memory", lambda: 0)
+            with monkeypatch.context() as fatal, pytest.raises(Killed):
+                fatal.setattr(kind, "advance", kill_at(3, kind.advance))
+                train(tmp_path / kind.__name__)
+            saved = list((tmp_path / kind.__name__ / "checkpoints").glob("[0-9]*"))
+            assert [path.name for path in saved if path.name in ("10", "20")]
+            kept.append(train(tmp_path / kind.__name__))
+    for one in kept:
+        jax.tree.map(np.testing.assert_array_equal, whole, one)
 
 
 def test_a_pipeline_that_is_killed_in_every_stage_ends_as_one_that_is_not(run, tmp_path, monkeypatch):

@@ -23,12 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from methods.lpld.teaching import teach
 from rcig import augment, sharding
 from rcig.checkpoint import kept, zeros
 from rcig.errors import UserError, must_be_positive
 from rcig.evaluation import _train
 from rcig.files import write
-from rcig.initialize import everything
 from rcig.models._batch_norm_statistics import Moments, layers, statistics
 from rcig.teacher import FOLDER, Teacher, empty, load
 from rcig.types import Dataset, Key, Model, Variables
@@ -64,15 +64,15 @@ class Options:
 def teacher(key: Key, options: Options, dataset: Dataset, folder: Path) -> Teacher:
     """Train a teacher, or take another run's, and keep it in ``folder/teacher``, or take the one that is there.
 
-    A stopped training begins anew. The training split goes to the device as a whole. The test accuracy is said in
-    teacher.json too. Raises UserError for a class without images, and where another run's teacher is not there.
+    A stopped training goes on from its checkpoint in ``folder/teaching``. The test accuracy is said in teacher.json
+    too. Raises UserError for a class without images, and where another run's teacher is not there.
     """
     check_classes(dataset)
     layers_of(options.model, dataset)
 
     def make():
         borrowed = options.teacher and load(Path(options.teacher), options.model)
-        return (borrowed or _trained(key, options, dataset))._asdict()
+        return (borrowed or _trained(key, options, dataset, folder / "teaching"))._asdict()
 
     found = Teacher(**kept(folder / FOLDER, make, empty(options.model)))
     if sharding.is_writer():
@@ -207,10 +207,10 @@ def _unseen(model: Model, dataset: Dataset, kind: str) -> Seen:
     return Seen(jnp.zeros(dataset.num_classes, float), layers)
 
 
-def _trained(key: Key, options: Options, dataset: Dataset) -> Teacher:
-    variables = _train.train_networks(key, options.model, everything(dataset), _recipe(options), num_networks=1)
-    accuracy = float(_train.test_accuracy(options.model, variables, dataset.test)[0])
-    return Teacher(jax.tree.map(lambda a: a[0], sharding.fetch(variables)), accuracy)
+def _trained(key: Key, options: Options, dataset: Dataset, folder: Path) -> Teacher:
+    variables = teach(key, options.model, dataset, _recipe(options), folder)
+    one = jax.tree.map(lambda a: a[None], variables)
+    return Teacher(variables, float(_train.test_accuracy(options.model, one, dataset.test)[0]))
 
 
 def _recipe(options: Options) -> _train.Recipe:
