@@ -178,7 +178,9 @@ class _Streamed(_Feeder):
 
     def advance(self, state: PyTree, start: int, count: int) -> tuple[PyTree, dict]:
         """Take ``count`` steps. Returns the state and metrics (count,)."""
-        batches = self.layout.put_batches(self.host_batches(start, count))
+        rows = np.asarray(self._rows(start + np.arange(count), self._labels))
+        reads = lambda rows: streaming.gather(self.train, rows).inputs, lambda rows: np.asarray(self.train.labels)[rows]
+        batches = Batch(*(self.layout.put_rows(rows, read) for read in reads))
         return self._compiled(state, start + np.arange(count, dtype=np.int32), batches)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rcig import data
-from rcig.data import cache, images, preprocess, records, trees
+from rcig.data import cache, images, preprocess, records, sources, trees
 from rcig.data import raw as raw_module
 from rcig.errors import UserError
 
@@ -161,6 +161,22 @@ def test_imagenet_resized_tests_on_its_validation_split_and_newest_version_wins(
     assert isinstance(dataset.train.inputs, preprocess.EncodedRows) and dataset.example_shape == (64, 64, 3)
 
 
+SIZES = ((20, 30), (33, 17), (16, 16))
+
+
+@pytest.mark.parametrize("large", [1, 1 << 30])
+def test_imagenet_of_any_picture_size_is_decoded_onto_the_disk_where_it_is_large(large, tmp_path, load, monkeypatch):
+    monkeypatch.setattr(cache, "LARGE", large)
+    pairs = [(np.full((*size, 3), 40 * label, np.uint8), label) for label, size in enumerate(SIZES)]
+    write_tfds(tmp_path, "imagenet2012", "", (None, None, 3), {"train": 2 * pairs, "validation": pairs})
+    raw = sources.read("imagenet2012", tmp_path, tmp_path / "cache", {"resolution": 16})
+    assert isinstance(raw.train_inputs, np.memmap) == (large == 1)
+    assert raw.train_inputs.shape == (6, 16, 16, 3) and np.ptp(raw.train_inputs, (1, 2, 3)).max() == 0
+    np.testing.assert_array_equal(raw.train_inputs[:, 0, 0, 0], 40 * raw.train_labels)
+    dataset = load("imagenet2012", data_dir=tmp_path, resolution=16, max_bytes=1)
+    assert isinstance(dataset.train.inputs, preprocess.EncodedRows) and dataset.num_classes == 3
+
+
 FIRST = {
     "mnist": ("3.0.1", [4, 1, 0, 7, 8, 1, 2, 7], (28, 28, 1)),
     "fashion_mnist": ("3.0.1", [2, 1, 8, 4, 1, 9, 2, 2], (28, 28, 1)),
@@ -169,7 +185,7 @@ FIRST = {
 
 
 @pytest.mark.parametrize("name", FIRST)
-def test_real_sets_decode_as_tfds_does(name):
+def test_real_sets_decode_as_tfds_does(name, tmp_path):
     import tensorflow_datasets as tfds
 
     version, labels, shape = FIRST[name]
@@ -177,7 +193,8 @@ def test_real_sets_decode_as_tfds_does(name):
     assert location.name == version
     builder = tfds.builder_from_directory(location)
     skip = {"image": tfds.decode.SkipDecoding()}
-    ours = records._decode_split(builder.as_data_source(split="train[:32]", decoders=skip), shape[-1], None)
+    source = builder.as_data_source(split="train[:32]", decoders=skip)
+    ours = records._decode_split(source, shape[-1], None, tmp_path)
     theirs = builder.as_data_source(split="train[:32]")
     assert ours[0].shape == (32, *shape) and ours[1][:8].tolist() == labels
     for row in range(32):

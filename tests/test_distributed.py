@@ -11,7 +11,7 @@ import numpy as np
 TESTS = Path(__file__).parent
 
 
-def run(method, workdir, num_processes, num_steps):
+def run(method, workdir, num_processes, num_steps, max_resident_bytes=0):
     """Run the worker in so many processes; return the distilled inputs and labels that process 0 published."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -21,7 +21,7 @@ def run(method, workdir, num_processes, num_steps):
     worker = [sys.executable, str(TESTS / "distributed_worker.py"), method]
     workers = [
         subprocess.Popen(
-            [*worker, str(i), str(num_processes), port, str(workdir), str(num_steps)],
+            [*worker, str(i), str(num_processes), port, str(workdir), str(num_steps), str(max_resident_bytes)],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,10 +50,11 @@ def test_two_processes_equal_one(tmp_path):
     assert_equal(two, one)
 
 
-def test_two_processes_go_on_from_their_own_checkpoint_and_one_of_them_writes(tmp_path):
+def test_two_processes_go_on_from_their_own_checkpoint_read_their_own_rows_and_one_writes(tmp_path):
     one, _ = run("pull", tmp_path / "one", 1, 6)
     run("pull", tmp_path / "two", 2, 4)
-    two, said = run("pull", tmp_path / "two", 2, 6)
+    two, said = run("pull", tmp_path / "two", 2, 6, max_resident_bytes=1)
+    assert said.count("read (2, 8)") == 2  # each its half of a streamed batch
     assert "resumed from step 4" in said and int(two["step"]) == 6
     assert_equal(two, one)
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 3

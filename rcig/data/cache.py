@@ -8,6 +8,7 @@ that cannot be written costs time only. Entries are never needed: the folder may
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ Arrays = Mapping[str, np.ndarray]
 
 _log = logging.getLogger(__name__)
 _INDEX = "index.json"
+LARGE = 1 << 30
 
 
 def default_folder() -> Path:
@@ -46,6 +48,18 @@ def remember(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
     except OSError as error:
         _log.warning("cache entry %s cannot be written (%s): the next load makes it again", entry, error)
     return arrays
+
+
+def scratch(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return uint8 memory to be filled; what is larger than ``LARGE`` bytes lies on the disk, where it takes it."""
+    if math.prod(shape) > LARGE:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                return np.memmap(file, np.uint8, "w+", shape=shape)
+        except OSError as error:
+            _log.warning("%s takes no %s pictures (%s): they are decoded in memory", folder, shape[0], error)
+    return np.empty(shape, np.uint8)
 
 
 def digest(*parts: object) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from rcig.data.cache import scratch
 from rcig.data.raw import one_line
 from rcig.errors import UserError
 
@@ -37,15 +39,20 @@ def decode(name: str, data: bytes, channels: int = 3, resolution: int | None = N
 
 
 def decode_all(
-    load: Callable[[Sequence[int]], Sequence[Named]], count: int, channels: int = 3, resolution: int | None = None
+    load: Callable[[Sequence[int]], Sequence[Named]],
+    count: int,
+    channels: int,
+    resolution: int | None,
+    cache_dir: Path,
 ) -> np.ndarray:
     """Decode ``count`` pictures of one size in threads, to (count, H, W, channels) uint8.
 
-    ``load(rows)`` returns the names and bytes of some rows. Raises UserError when sizes differ, naming two pictures.
+    ``load(rows)`` returns the names and bytes of some rows. More than a gigabyte is kept on the cache's disk, in a file
+    without a name, not in memory. Raises UserError when sizes differ, naming two pictures.
     """
     first_name, first_data = load([0])[0]
     shape = decode(first_name, first_data, channels, resolution).shape
-    pictures = np.empty((count, *shape), np.uint8)
+    pictures = scratch(cache_dir, (count, *shape))
 
     def fill(start: int) -> None:
         rows = range(start, min(start + _CHUNK, count))

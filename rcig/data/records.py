@@ -34,7 +34,7 @@ def read(location: Path, cache_dir: Path, test_split: str = "test", resolution: 
     """
     info = _checked(location, test_split)
     key = cache.digest("records", info, cache.files_digest(location), resolution, test_split)
-    return from_arrays(cache.remember(cache_dir, key, partial(_decode, location, test_split, resolution)))
+    return from_arrays(cache.remember(cache_dir, key, partial(_decode, location, cache_dir, test_split, resolution)))
 
 
 def read_texts(location: Path) -> Corpus:
@@ -73,7 +73,7 @@ def _broken_records(location: Path) -> Iterator[None]:
         raise _again(location, f"its records cannot be read ({one_line(error)})") from None
 
 
-def _decode(location: Path, test_split: str, resolution: int | None) -> cache.Arrays:
+def _decode(location: Path, cache_dir: Path, test_split: str, resolution: int | None) -> cache.Arrays:
     import tensorflow_datasets as tfds  # half a second to import, wanted by a cold cache only
 
     with _broken_records(location):
@@ -82,11 +82,11 @@ def _decode(location: Path, test_split: str, resolution: int | None) -> cache.Ar
         skip = {"image": tfds.decode.SkipDecoding()}
         train, test = (builder.as_data_source(split=name, decoders=skip) for name in ("train", test_split))
         channels = builder.info.features["image"].shape[-1]
-        decoded = _decode_split(train, channels, resolution), _decode_split(test, channels, resolution)
-    return to_arrays(Raw(*decoded[0], *decoded[1], np.array(builder.info.features["label"].names)))
+        train, test = (_decode_split(source, channels, resolution, cache_dir) for source in (train, test))
+    return to_arrays(Raw(*train, *test, np.array(builder.info.features["label"].names)))
 
 
-def _decode_split(source: Any, channels: int, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _decode_split(source: Any, channels: int, resolution: int | None, cache_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros(len(source), np.int32)
 
     def load(rows: Sequence[int]) -> list[images.Named]:
@@ -94,7 +94,7 @@ def _decode_split(source: Any, channels: int, resolution: int | None) -> tuple[n
         labels[list(rows)] = [record["label"] for record in found]
         return [(f"in record {row}", record["image"]) for row, record in zip(rows, found, strict=True)]
 
-    return images.decode_all(load, len(source), channels, resolution), labels
+    return images.decode_all(load, len(source), channels, resolution, cache_dir), labels
 
 
 def _texts(source: Any) -> tuple[list[str], np.ndarray]:

@@ -94,19 +94,22 @@ def _read(
     def build() -> cache.Arrays:
         with archives.opened(location) as tree:
             found = listing(tree)
-            train, test = (_decode(tree, part, found.channels, resolution) for part in (found.train, found.test))
+            how = (found.channels, resolution, cache_dir)
+            train, test = (_decode(tree, part, *how) for part in (found.train, found.test))
         return to_arrays(Raw(*train, *test, np.array(found.class_names)))
 
     key = cache.digest("tree", kind, cache.files_digest(location), resolution)
     return from_arrays(cache.remember(cache_dir, key, build))
 
 
-def _decode(tree: Tree, part: Labelled, channels: int, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _decode(
+    tree: Tree, part: Labelled, channels: int, resolution: int | None, cache_dir: Path
+) -> tuple[np.ndarray, np.ndarray]:
     def load(rows: Sequence[int]) -> list[images.Named]:
         return [(part[row][0], tree[part[row][0]]()) for row in rows]
 
     labels = np.array([label for _, label in part], np.int32)
-    return images.decode_all(load, len(part), channels, resolution), labels
+    return images.decode_all(load, len(part), channels, resolution, cache_dir), labels
 
 
 def _list_tiny_imagenet(tree: Tree) -> Listing:
