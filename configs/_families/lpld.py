@@ -62,12 +62,16 @@ def mnist(ipc: int) -> ConfigDict:
 
 
 def tiny20(ipc: int) -> ConfigDict:
-    """LPLD on 20 classes of Tiny-ImageNet, from a data_dir that holds no more, with stages of 32, 64, 128 channels."""
+    """LPLD on 20 classes of Tiny-ImageNet, from a data_dir that holds no more; stages of 32, 64, 128 channels.
+
+    The network has ImageNet's stem, which a few CPU cores run ten times faster than Tiny-ImageNet's.
+    """
     config = tiny_imagenet(ipc)
-    config.model = resnet(depth=10, stages=3, width=32)
+    config.model = resnet(depth=10, stages=3, width=32, stem="large")
     config.num_steps = config.method.decay_steps = 1000
     config.method.update({"teacher_optimiser": "adam", "teacher_learning_rate": 1e-3, "teacher_steps": 3000})
-    config.method.update({"label_epochs": 300, "label_batch_size": 20, "groups_at_once": 2})
+    config.method.update({"teacher_batch_size": 128, "label_epochs": 100, "label_batch_size": 20})
+    config.method.groups_at_once = 2
     config.eval.preset = "small"
     return config
 
