@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from kernels import linearize, ridge
+from kernels.ridge import Factor
 from rcig import implicit, linear_solve, losses
 from rcig.augment import mirrored
 from rcig.chunks import map_rows
@@ -108,7 +109,7 @@ class Convexified:
         scale = len(inputs) / num_rows
         return jax.tree.map(lambda c, p: c.at[rows].add(scale * (p - jax.lax.stop_gradient(p))), constant, part)
 
-    def factor(self, features: jax.Array) -> ridge.Factor:
+    def factor(self, features: jax.Array) -> Factor:
         """Factor the regularised Gram matrix of the support; lambda does not count flips."""
         strength = self.ridge * len(features) / (2 if self.flip else 1)
         return ridge.factor(ridge.gram(features, features).astype(self.solve_dtype), strength)

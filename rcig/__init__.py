@@ -21,7 +21,7 @@ _PUBLIC = {
     "UserError": "rcig.errors",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

@@ -177,6 +177,6 @@ def _tensorboard(folder: Path, resume_step: int | None) -> Any:
     """Return an event-file writer, or None without tensorboardX."""
     if importlib.util.find_spec("tensorboardX") is None:
         return None
-    import tensorboardX
+    import tensorboardX  # pyright: ignore[reportMissingImports]
 
     return tensorboardX.SummaryWriter(str(folder), purge_step=None if resume_step is None else resume_step + 1)

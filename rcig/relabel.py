@@ -49,7 +49,7 @@ def relabel(
         raise UserError(f"soft labels want square images (N, S, S, C), not {inputs.shape}; resize the images")
     key = jax.random.fold_in(key, spec.seed)
     wanted = spec.records(len(inputs))
-    outputs, _ = jax.eval_shape(lambda *args: model.apply(*args, False, None), variables, inputs[:1])
+    outputs, _ = jax.eval_shape(lambda v, x: model.apply(v, x, False, None), variables, inputs[:1])
     num_classes = outputs.logits.shape[1]
     said = about(inputs, variables, spec, key, num_classes, class_names)
     fields = layout(spec, inputs.shape, num_classes)

@@ -36,7 +36,7 @@ def step_figure(
 
 def label_text(values: np.ndarray, class_names: Sequence[str]) -> str:
     """Return the name of a one-hot label's class, else a line for each of the largest entries."""
-    top = np.argmax(values)
+    top = int(np.argmax(values))
     if values[top] == 1 and np.count_nonzero(values) == 1:
         return class_names[top]
     return "\n".join(largest(values, [name[:12] for name in class_names]))

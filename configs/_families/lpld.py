@@ -56,7 +56,7 @@ def mnist(ipc: int) -> ConfigDict:
     config = _common("mnist", ipc, 1000)
     config.model = resnet(depth=10, stages=3, width=16)
     config.method = _lpld(1000, learning_rate=0.1, statistics_weight=0.05, min_scale=0.35, jitter=2, jitter_back=2)
-    config.method.update({"teacher_steps": 1500, "label_batch_size": 20})
+    config.method.update({"teacher_steps": 1500, "teacher_batch_size": 64, "label_batch_size": 20})
     config.eval.preset = "small"
     return config
 

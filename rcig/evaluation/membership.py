@@ -109,7 +109,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         step = min(count * every, recipe.num_steps)
         if step in wanted:
             seen = zip(*(features(model, variables, batch) for batch in split), strict=True)
-            areas = [attack(*of_network, protocol.attack_share, protocol.attack_seed) for of_network in seen]
+            areas = [attack(inside, outside, protocol.attack_share, protocol.attack_seed) for inside, outside in seen]
             visits.append((step, test_accuracy(model, variables, dataset.test, protocol.test_chunk), areas))
     return Result(visits[-1][1], protocol.augmentation, details=_details(visits))
 
