@@ -75,6 +75,38 @@ def test_the_protocol_is_kernel_regression():
     assert result.accuracy == np.mean(predicted == dataset.test.labels) and result.n == 1
 
 
+def rows_of_jacobian(model, variables, inputs):
+    """Return what the parameters do to every output of every example, (N K, P)."""
+    outputs = lambda params: model.apply({"params": params}, jnp.asarray(inputs), False, None)[0].logits.reshape(-1)
+    blocks = jax.tree.leaves(jax.jacobian(outputs)(variables["params"]))
+    return np.concatenate([block.reshape(len(block), -1) for block in blocks], 1)
+
+
+def features_of(model, variables, inputs):
+    return np.asarray(model.apply(variables, jnp.asarray(inputs), False, None)[0].features)
+
+
+@pytest.mark.parametrize("name, rows", [("empirical_ntk", rows_of_jacobian), ("empirical_nngp", features_of)])
+def test_an_empirical_kernel_is_regression_on_what_the_network_makes_of_an_example(name, rows):
+    model, dataset, synthetic = toy.model(), toy.dataset(num_test=60), toy.synthetic(1)
+    options = protocol.KernelRegression(name, ridge=1e-3, num_networks=2, test_chunk=32, trained_networks=1)
+    result = protocol.evaluate(jax.random.key(3), synthetic, dataset, model, options)
+    expected = []
+    for key in jax.random.split(jax.random.split(jax.random.key(3))[0], 2):
+        variables = model.init(key)
+        of_set, of_test = (rows(model, variables, x) for x in (synthetic.inputs, dataset.test.inputs))
+        k_ss = of_set @ of_set.T
+        alpha = np.linalg.solve(
+            k_ss + 1e-3 * np.mean(np.diag(k_ss)) * np.eye(len(k_ss)),
+            np.asarray(synthetic.labels).reshape(len(k_ss), -1),
+        )
+        predicted = np.argmax((of_test @ of_set.T @ alpha).reshape(60, 3), 1)
+        expected.append(np.mean(predicted == dataset.test.labels))
+    np.testing.assert_array_equal(result.accuracies, expected)
+    table = result.details["measures"]
+    assert table["accuracy, kernel"]["mean"] == result.accuracy and table["accuracy, trained networks"]["mean"] > 0
+
+
 def test_a_singular_kernel_matrix_raises_the_ridge_and_says_so(batch):
     """In float32 the kernel of a repeated image is indefinite by more than the ridge."""
     start, options = toy.synthetic(1), {"ridge": 1e-9}
@@ -109,7 +141,8 @@ def test_condition_number():
 
 
 @pytest.mark.parametrize(
-    "options", [{"kernel": "conv"}, {"depth": 0}, {"kernel": "myrtle", "depth": 6}, {"ridge": 0.0}]
+    "options",
+    [{"kernel": "conv"}, {"kernel": "empirical"}, {"depth": 0}, {"kernel": "myrtle", "depth": 6}, {"ridge": 0.0}],
 )
 def test_mistakes(options):
     for make in (protocol.KernelRegression, lambda **o: KIP(MODEL, **o), lambda **o: LabelSolve(MODEL, **o)):
