@@ -39,7 +39,10 @@ def test_a_set_reproduces_its_cards_number():
     assert result["accuracy"] > 0.90 > result["baseline_random"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("dd_mnist", "sldd_mnist"))])
+FIXED = [name for name in NAMES if name.startswith(("dd_mnist", "sldd_mnist"))]
+
+
+@pytest.mark.parametrize("name", [FIXED[-1], *(pytest.param(name, marks=pytest.mark.slow) for name in FIXED[:-1])])
 def test_a_fixed_network_is_drawn_again_and_learns_what_the_card_says(name):
     folder = real_folder()
     if not (folder / "mnist").is_dir():

@@ -90,7 +90,7 @@ def narrow(config: ConfigDict, num_steps: int, width: int = 32) -> ConfigDict:
     config.method.batch_size = 256
     if config.method.name == "frepo":
         rates = {"learning_rate": 1e-2, "pool_learning_rate": 3e-4 * 128 / width}
-        config.method.update(rates, decay_steps=num_steps)
+        config.method.update(rates, decay_steps=num_steps, pool_max_age=20)  # young, as in a fifth of a long run
     else:
         config.method.learning_rate = 1e-2
     config.eval.update(learning_rate=1e-4 * 128 / width, augmentation="", num_steps=0)
