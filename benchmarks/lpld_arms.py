@@ -182,7 +182,8 @@ def difference(cells: Cells, a: tuple[str, float], b: tuple[str, float]) -> dict
 
 def mean(values: dict[int, float]) -> str:
     numbers = list(values.values())
-    return f"{np.mean(numbers):.1f} ± {np.std(numbers):.1f}" if numbers else "not run"
+    spread = f" ± {np.std(numbers):.1f}" if len(numbers) > 1 else ""
+    return f"{np.mean(numbers):.1f}{spread}" if numbers else "not run"
 
 
 def heading(ratio: float) -> str:

@@ -29,6 +29,11 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("dataset", "arm", "seeds"),
         ("1x", "10x", "40x", "drop to 40x"),
     ),
+    "lpld": (
+        "LPLD's stages a second beside a host loop, and records read a second beside an npz file a batch",
+        ("part", "side", "width", "rows"),
+        ("ours_per_s", "host_loop_per_s", "times", "sequential_ours", "sequential_npz", "random_ours", "random_npz"),
+    ),
     "equal_seconds": (
         "Accuracy after equal seconds of distillation, narrow networks, judged by plain training",
         ("dataset", "ipc", "method", "seconds"),

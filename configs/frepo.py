@@ -20,7 +20,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     cifar100_ipc50        44.3 ± 0.2                not run yet
     tiny_imagenet_ipc1    15.4 ± 0.3                not run yet
     tiny_imagenet_ipc10   25.4 ± 0.2                not run yet
-    digits_ipc1           none                      88.6 ± 1.8 (random real 63.0 ± 3.2), a minute on 2 cores
+    digits_ipc1           none                      90.6 ± 1.6 (random real 63.0 ± 3.2), a minute on one core
     digits_ipc10          none                      97.9 ± 0.5 (random real 94.5 ± 0.4), six minutes on 2 busy cores
 """
 
