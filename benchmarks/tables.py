@@ -90,7 +90,7 @@ def accuracy() -> str:
 def speed(name: str) -> str:
     """Return a benchmark's table for every machine it has run on."""
     title, case, readings = SPEED[name]
-    rows = [_named(row) for row in _measure.read(name) if "failed" not in row]
+    rows = [_named(row) for row in _measure.read(name) if "failed" not in row and not row.keys().isdisjoint(readings)]
     rows = _newest(rows, (*case, "machine"))
     blocks = []
     for machine in dict.fromkeys(row["machine"] for row in rows):

@@ -13,6 +13,7 @@ from jax import lax
 from rcig import lookup
 from rcig.errors import UserError
 from rcig.models._names import network
+from rcig.models.mobilenet_v2 import Depthwise
 
 SMALL = {  # a small input of each network, and options that make it small
     "alexcifarnet": ((8, 8, 3), {}),
@@ -21,6 +22,7 @@ SMALL = {  # a small input of each network, and options that make it small
     "dc_convnet": ((8, 8, 3), {"width": 4, "depth": 2}),
     "lenet": ((28, 28, 1), {}),
     "mlp": ((7,), {"width": 4}),
+    "mobilenet_v2": ((8, 8, 3), {"width": 0.1}),
     "resnet": ((28, 28, 1), {"width": 4, "depth": 10}),
     "text_conv_lstm": ((5, 13), {"width": 3}),
     "text_convnet": ((7, 6), {"width": 3}),
@@ -32,7 +34,7 @@ SMALL = {  # a small input of each network, and options that make it small
 KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
 LARGE = ["alexnet"]  # too large to run here: their shapes only
 NORMS = ["none", "batch", "instance", "layer", "group"]
-DEEP = ["dc_alexnet", "resnet", "vgg"]  # slow to compile: with two norms only
+DEEP = ["dc_alexnet", "mobilenet_v2", "resnet", "vgg"]  # slow to compile: with two norms only
 
 
 def options_of(name):
@@ -84,6 +86,8 @@ def count(params):
         ("vgg", (64, 64, 3), 10, 2048, 9_246_474),
         ("resnet", (28, 28, 1), 10, 512, 11_172_810),
         ("resnet", (64, 64, 3), 200, 2048, 11_578_632),
+        ("mobilenet_v2", (224, 224, 3), 1000, 1280, 3_504_872),
+        ("mobilenet_v2", (64, 64, 3), 200, 1280, 2_480_072),
         ("text_convnet", (400, 100), 1, 300, 120_601),
         ("text_rnn", (30, 100), 5, 200, 101_805),
         ("text_lstm", (30, 100), 6, 200, 404_406),
@@ -116,6 +120,31 @@ def test_torchvisions_resnets(shape, num_classes, options, expected, features, n
     assert count(variables["params"]) == expected
     assert variables["params"]["head"]["kernel"].shape == (features, num_classes)
     assert len(jax.tree.leaves(variables["batch_stats"])) == 2 * norms
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [7, 8])
+def test_the_depthwise_convolution_is_laxs(side, stride):
+    images = jax.random.normal(KEY, (2, side, side, 5))
+    layer = Depthwise(stride)
+    variables = layer.init(KEY, images)
+    want = lax.conv_general_dilated(
+        *(images, variables["params"]["kernel"].astype(images.dtype)),
+        *((stride, stride), ((1, 1), (1, 1))),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=5,
+    )
+    np.testing.assert_allclose(layer.apply(variables, images), want, atol=1e-6)
+
+
+def test_a_mobilenet_halves_the_image_as_often_as_its_stem_says():
+    make = lookup.find("rcig.models", "mobilenet_v2").make
+    for stem, halvings in (("large", 5), ("small", 3)):
+        model = make((32, 32, 3), 5, width=0.1, stem=stem, norm="none")
+        variables = model.init(KEY)
+        jaxpr = jax.make_jaxpr(lambda x, m=model, v=variables: m.apply(v, x, False, None)[0])(jnp.zeros((1, 32, 32, 3)))
+        sides = [v.aval.shape[1] for e in jaxpr.eqns for v in e.outvars if len(v.aval.shape) == 4]
+        assert sides[-1] == 32 >> halvings
 
 
 def test_a_resnet_with_the_large_stem_and_bottlenecks_pools_all_there_is():

@@ -32,8 +32,8 @@ class Teaching:
         return _train.State(variables, opt_state, jnp.zeros(0, jnp.int32), jnp.float32(0))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
-        """Return a uniform batch of rows."""
-        return sampling.iid(key, len(labels), self.recipe.batch_size)
+        """Return a uniform batch of rows, all of a set that has no more."""
+        return sampling.iid(key, len(labels), min(self.recipe.batch_size, len(labels)))
 
     def step(self, key: Key, state: _train.State, batch: Batch) -> tuple[_train.State, Metrics]:
         """Take one training step."""

@@ -19,6 +19,7 @@ _FAMILIES: dict[str, tuple[str, Options]] = {
     "MLP": ("mlp", {}),
     "LeNet": ("lenet", {"init": "default"}),
     "AlexNet": ("dc_alexnet", {}),
+    "MobileNetV2": ("mobilenet_v2", {}),
     **{f"VGG{depth}": ("vgg", {"depth": depth}) for depth in (11, 13, 16, 19)},
     **{f"ResNet{depth}": ("resnet", {"depth": depth}) for depth in (10, 18, 34)},
 }
