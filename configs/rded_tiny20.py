@@ -2,7 +2,7 @@
 
 python distill_dataset.py --config=configs/rded_tiny20.py --workdir=runs/rded_tiny20 --config.data_dir=FOLDER
 python eval.py --distilled=runs/rded_tiny20 --config.data_dir=FOLDER
-FOLDER as for configs/lpld_tiny20.py. Paper: none. Ours: not run yet.
+FOLDER as for configs/lpld_tiny20.py. Paper: none. Ours, one seed: see there; the two can share a teacher.
 """
 
 from configs._families import lpld

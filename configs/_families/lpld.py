@@ -68,9 +68,10 @@ def tiny20(ipc: int) -> ConfigDict:
     """
     config = tiny_imagenet(ipc)
     config.model = resnet(depth=10, stages=3, width=32, stem="large")
-    config.num_steps = config.method.decay_steps = 1000
-    config.method.update({"teacher_optimiser": "adam", "teacher_learning_rate": 1e-3, "teacher_steps": 3000})
-    config.method.update({"teacher_batch_size": 128, "label_epochs": 100, "label_batch_size": 20})
+    config.num_steps = config.method.decay_steps = 300
+    config.checkpoint_every = 30
+    config.method.update({"teacher_optimiser": "adam", "teacher_learning_rate": 1e-3, "teacher_steps": 1200})
+    config.method.update({"teacher_batch_size": 128, "label_epochs": 60, "label_batch_size": 20})
     config.method.groups_at_once = 2
     config.eval.preset = "small"
     return config
