@@ -4,8 +4,8 @@ python distill_dataset.py --config=configs/lpld.py:tiny_imagenet_ipc50 --workdir
 python eval.py --distilled=runs/lpld --config.eval.pruning_ratio=0.975
 Top-1 in percent of ResNet18 trained on the images and all labels (1x), or on one label in forty (40x); GB of labels are
 the published ones, the full ones SRe2L's. Recalled numbers are not verified. The published runs take torchvision's
-teacher for ImageNet (69.8 %), one of 50 epochs for Tiny-ImageNet (59.6 %); here every run trains its own, which needs
-the training split on the device. ImageNet-21K is not among the data sets.
+teacher for ImageNet (69.8 %), one of 50 epochs for Tiny-ImageNet (59.6 %); here every run trains its own, or takes
+another run's (method.teacher). ImageNet-21K: configs/lpld_imagenet21k_ipc10.py, ipc20.
 
     cell                   SRe2L 1x (full GB)   LPLD 1x (recalled)   LPLD 40x (GB)   ours
     imagenet2012_ipc10     20.1 (5.67)          34.6                 20.2 (0.14)     not run yet

@@ -31,6 +31,7 @@ SHAPES = {  # of the data sets that shipped configs name
     "imagenette": (128, 128, 3),
     "imagewoof": (128, 128, 3),
     "svhn_cropped": (32, 32, 3),
+    "folder": (224, 224, 3),
     "usps": (28, 28, 1),
     "imdb": (200, 100),
     "sst5": (56, 100),

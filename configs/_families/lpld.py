@@ -37,6 +37,22 @@ def imagenet(ipc: int) -> ConfigDict:
     return config
 
 
+def imagenet21k(ipc: int) -> ConfigDict:
+    """LPLD on ImageNet-21K-P at 224 pixels, from a folder of pictures by class: pixels in [0, 1], cutout for labels.
+
+    The published teacher learned for 80 epochs by a recipe of its own; whether images were mirrored is not known.
+    """
+    config = _common("folder", ipc, 2000)
+    config.data.resolution, config.preprocessing = 224, "none"
+    config.model = resnet(stem="large")
+    config.method = _lpld(2000, learning_rate=0.05, statistics_weight=0.25, jitter=32, jitter_back=0)
+    config.method.groups_at_once = max(1, 200 // ipc)
+    config.method.update(_teacher(steps=3_450_000, batch_size=256, rate=0.1, decay=1e-4))
+    config.method.update({"label_batch_size": 32, "mix": "cutout"})
+    config.eval.preset = "imagenet21k"
+    return config
+
+
 def tiny_imagenet(ipc: int) -> ConfigDict:
     """LPLD on Tiny-ImageNet; the published teacher learned for 50 epochs: a better one recovers worse images.
 
