@@ -140,8 +140,11 @@ class _Feeder:
 
     def host_batches(self, start: int, count: int) -> Batch:
         """Return the batches of ``count`` steps, (count, B, ...), on the host."""
-        rows = np.asarray(self._rows(start + np.arange(count), self._labels))
-        return streaming.gather(self.train, rows)
+        return streaming.gather(self.train, self.rows(start, count))
+
+    def rows(self, start: int, count: int) -> np.ndarray:
+        """Return the rows that ``count`` steps draw, (count, B)."""
+        return np.asarray(self._rows(start + np.arange(count), self._labels))
 
 
 class _Resident(_Feeder):
@@ -178,9 +181,10 @@ class _Streamed(_Feeder):
 
     def advance(self, state: PyTree, start: int, count: int) -> tuple[PyTree, dict]:
         """Take ``count`` steps. Returns the state and metrics (count,)."""
-        rows = np.asarray(self._rows(start + np.arange(count), self._labels))
-        reads = lambda rows: streaming.gather(self.train, rows).inputs, lambda rows: np.asarray(self.train.labels)[rows]
-        batches = Batch(*(self.layout.put_rows(rows, read) for read in reads))
+        rows, labels = self.rows(start, count), np.asarray(self.train.labels)
+        inputs = lambda rows: streaming.gather(self.train, rows).inputs
+        put = self.layout.put_rows
+        batches = Batch(put(rows, self.train.inputs.shape[1:], inputs), put(rows, (), lambda rows: labels[rows]))
         return self._compiled(state, start + np.arange(count, dtype=np.int32), batches)
 
 

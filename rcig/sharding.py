@@ -82,14 +82,13 @@ class Layout:
         """Put a host tree on every device."""
         return jax.device_put(tree, self._replicated)
 
-    def put_rows(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray]) -> jax.Array:
-        """Put ``read(rows)``, rows (T, B), on the devices as (T, B, ...), split along B (for pmap: inside the step).
+    def put_rows(self, rows: np.ndarray, shape: tuple[int, ...], read: Callable[[np.ndarray], np.ndarray]) -> jax.Array:
+        """Put ``read(rows)``, rows (T, B), on the devices as (T, B, *shape), split along B (for pmap: inside the step).
 
         A process reads the rows of its own devices only.
         """
         sharding = NamedSharding(self.mesh, P() if self.parallel == "pmap" else P(None, _AXIS))
-        shape = rows.shape + read(rows[:1, :1]).shape[2:]
-        return jax.make_array_from_callback(shape, sharding, lambda index: read(rows[index[:2]]))
+        return jax.make_array_from_callback(rows.shape + shape, sharding, lambda index: read(rows[index[:2]]))
 
     def split(self, batch: Batch) -> Batch:
         """Inside a compiled step: lay a batch (B, ...) over the devices."""
