@@ -12,14 +12,17 @@ from jax import lax
 
 from rcig import lookup
 from rcig.errors import UserError
+from rcig.models._inverted_residual import Depthwise
+from rcig.models._layers import dropout
 from rcig.models._names import network
-from rcig.models.mobilenet_v2 import Depthwise
+from rcig.models.efficientnet import Gate
 
 SMALL = {  # a small input of each network, and options that make it small
     "alexcifarnet": ((8, 8, 3), {}),
     "convnet": ((8, 8, 3), {"width": 4, "depth": 2}),
     "dc_alexnet": ((8, 8, 3), {"width": 8}),
     "dc_convnet": ((8, 8, 3), {"width": 4, "depth": 2}),
+    "efficientnet": ((8, 8, 3), {"width": 0.1, "depth": 0.1}),
     "lenet": ((28, 28, 1), {}),
     "mlp": ((7,), {"width": 4}),
     "mobilenet_v2": ((8, 8, 3), {"width": 0.1}),
@@ -34,7 +37,7 @@ SMALL = {  # a small input of each network, and options that make it small
 KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
 LARGE = ["alexnet"]  # too large to run here: their shapes only
 NORMS = ["none", "batch", "instance", "layer", "group"]
-DEEP = ["dc_alexnet", "mobilenet_v2", "resnet", "vgg"]  # slow to compile: with two norms only
+DEEP = ["dc_alexnet", "efficientnet", "mobilenet_v2", "resnet", "vgg"]  # slow to compile: with two norms only
 
 
 def options_of(name):
@@ -86,6 +89,8 @@ def count(params):
         ("vgg", (64, 64, 3), 10, 2048, 9_246_474),
         ("resnet", (28, 28, 1), 10, 512, 11_172_810),
         ("resnet", (64, 64, 3), 200, 2048, 11_578_632),
+        ("efficientnet", (224, 224, 3), 1000, 1280, 5_288_548),
+        ("efficientnet", (64, 64, 3), 200, 1280, 4_263_748),
         ("mobilenet_v2", (224, 224, 3), 1000, 1280, 3_504_872),
         ("mobilenet_v2", (64, 64, 3), 200, 1280, 2_480_072),
         ("text_convnet", (400, 100), 1, 300, 120_601),
@@ -123,28 +128,51 @@ def test_torchvisions_resnets(shape, num_classes, options, expected, features, n
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("side", [7, 8])
-def test_the_depthwise_convolution_is_laxs(side, stride):
+@pytest.mark.parametrize("side, size", [(7, 3), (8, 3), (7, 5), (8, 5)])
+def test_the_depthwise_convolution_is_laxs(side, size, stride):
     images = jax.random.normal(KEY, (2, side, side, 5))
-    layer = Depthwise(stride)
+    layer = Depthwise(size, stride)
     variables = layer.init(KEY, images)
     want = lax.conv_general_dilated(
         *(images, variables["params"]["kernel"].astype(images.dtype)),
-        *((stride, stride), ((1, 1), (1, 1))),
+        *((stride, stride), ((size // 2, size // 2),) * 2),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=5,
     )
     np.testing.assert_allclose(layer.apply(variables, images), want, atol=1e-6)
 
 
-def test_a_mobilenet_halves_the_image_as_often_as_its_stem_says():
-    make = lookup.find("rcig.models", "mobilenet_v2").make
+@pytest.mark.parametrize("name", ["efficientnet", "mobilenet_v2"])
+def test_inverted_residuals_halve_the_image_as_often_as_the_stem_says(name):
+    make = lookup.find("rcig.models", name).make
     for stem, halvings in (("large", 5), ("small", 3)):
         model = make((32, 32, 3), 5, width=0.1, stem=stem, norm="none")
-        variables = model.init(KEY)
-        jaxpr = jax.make_jaxpr(lambda x, m=model, v=variables: m.apply(v, x, False, None)[0])(jnp.zeros((1, 32, 32, 3)))
+        variables = jax.eval_shape(model.init, KEY)
+        x = jnp.zeros((1, 32, 32, 3))
+        jaxpr = jax.make_jaxpr(lambda v, x, m=model: m.apply(v, x, False, None)[0])(variables, x)
         sides = [v.aval.shape[1] for e in jaxpr.eqns for v in e.outvars if len(v.aval.shape) == 4]
         assert sides[-1] == 32 >> halvings
+
+
+def test_efficientnets_gate_and_stochastic_depth():
+    """A gate is a sigmoid of the means; in training a block is left out of whole images, one at a time."""
+    x = jax.random.normal(KEY, (64, 4, 4, 8))
+    gate = Gate(2)
+    variables = gate.init(KEY, x)
+    first, second = (variables["params"][f"Dense_{i}"] for i in range(2))
+    hidden = nn.silu(x.mean((1, 2)) @ first["kernel"] + first["bias"][None])
+    want = x * nn.sigmoid(hidden @ second["kernel"] + second["bias"][None])[:, None, None]
+    np.testing.assert_allclose(gate.apply(variables, x), want, atol=1e-6)
+
+    class Dropped(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return dropout(self, 0.25, True, whole=True)(x)
+
+    kept = Dropped().apply({}, x, rngs={"dropout": KEY}) / x
+    share = kept.reshape(64, -1)
+    np.testing.assert_allclose(share, jnp.broadcast_to(share[:, :1], share.shape), rtol=1e-5)  # an image, whole
+    assert 8 <= int(jnp.sum(share[:, 0] == 0)) <= 24 and abs(float(jnp.max(share)) - 4 / 3) < 1e-5
 
 
 def test_a_resnet_with_the_large_stem_and_bottlenecks_pools_all_there_is():
@@ -270,7 +298,7 @@ def test_contract(name, options):
     assert moved == (["batch_stats"] if options == {"norm": "batch"} else [])
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mobilenet_v2")) for n in SMALL])
 def test_meta_gradient_reaches_the_inputs(name):
     """That of the squared gradient of the weights, in training: the network is differentiable twice."""
     model, variables, x = small(name)

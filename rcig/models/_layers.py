@@ -118,11 +118,14 @@ def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
     return x
 
 
-def dropout(module: nn.Module, rate: float, train: bool) -> nn.Dropout:
-    """Return the dropout layer of ``module``: active when training with a key. Call inside a compact module."""
+def dropout(module: nn.Module, rate: float, train: bool, whole: bool = False) -> nn.Dropout:
+    """Return the dropout layer of ``module``: active when training with a key. Call inside a compact module.
+
+    ``whole``: what is dropped is an image's whole tensor (stochastic depth).
+    """
     if not 0 <= rate < 1:
-        raise UserError(f"model.dropout must be at least 0 and below 1, not {rate}")
-    return nn.Dropout(rate, deterministic=not (train and module.has_rng("dropout")))
+        raise UserError(f"a rate of dropout must be at least 0 and below 1, not {rate}")
+    return nn.Dropout(rate, (1, 2, 3) if whole else (), deterministic=not (train and module.has_rng("dropout")))
 
 
 def depth_for(example_shape: tuple[int, ...], depth: int) -> int:

@@ -19,7 +19,8 @@ _FAMILIES: dict[str, tuple[str, Options]] = {
     "MLP": ("mlp", {}),
     "LeNet": ("lenet", {"init": "default"}),
     "AlexNet": ("dc_alexnet", {}),
-    "MobileNetV2": ("mobilenet_v2", {}),
+    "EfficientNetB0": ("efficientnet", {"width": 1.0, "depth": 1.0}),  # factors, no channels: no ending changes them
+    "MobileNetV2": ("mobilenet_v2", {"width": 1.0}),
     **{f"VGG{depth}": ("vgg", {"depth": depth}) for depth in (11, 13, 16, 19)},
     **{f"ResNet{depth}": ("resnet", {"depth": depth}) for depth in (10, 18, 34)},
 }
