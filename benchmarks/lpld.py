@@ -31,6 +31,7 @@ from methods.lpld import squeeze
 from methods.lpld.pixels import Pixels
 from methods.lpld.recover import Recover
 from methods.lpld.views import Views
+from rcig import command
 from rcig.augment.crops import crop, draw_boxes
 from rcig.evaluation._students import train_students
 from rcig.evaluation._train import State, learn
@@ -137,6 +138,7 @@ def plain_recover(stage: Recover, state) -> Callable[[], list]:
 
 
 def measure_students(folder: Path, side: int, width: int, networks: int, steps: int) -> dict:
+    command.one_device_a_core()  # as eval.py does
     model, variables = network(side, width)
     inputs, spec = images(side, 10), Labelling(epochs=20, batch_size=20, min_scale=0.35)
     pool = relabel(jax.random.key(1), folder / "pool", inputs, model, variables, spec)

@@ -23,6 +23,7 @@ from _plain_matching import Plain
 from methods import _matching
 from methods.distribution_matching import DistributionMatching
 from methods.gradient_matching import GradientMatching
+from rcig import command
 from rcig.evaluation import _train
 from rcig.models import dc_convnet
 from rcig.types import Batch, Model, Synthetic
@@ -48,6 +49,8 @@ QUICK = [
 
 
 def measure(part: str, ipc: int, program: str, width: int, batch: int, networks: int) -> dict:
+    if part == "epoch":
+        command.one_device_a_core()  # as eval.py does
     model = dc_convnet.make((32, 32, 3), 10, width=width)
     rng = np.random.default_rng(0)
     labels = np.eye(10, dtype=np.float32).repeat(ipc, 0)

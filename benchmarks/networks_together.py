@@ -1,7 +1,7 @@
-"""How to train n networks for an evaluation: one after the other, together by lax.map, or together by vmap.
+"""How to train n networks for an evaluation: one after the other, together by lax.map, by vmap, or one on each core.
 
-The training is the evaluation's own (rcig/evaluation/_train.py) with its choice of mapping replaced; `over_networks`
-there says which of them is used where, and this is the measurement behind it.
+The training is the evaluation's own (rcig/evaluation/_train.py) with its choice of mapping replaced; `map_networks` and
+`over_networks` there say which of them is used where, and this is the measurement behind it.
 
     python benchmarks/networks_together.py [--quick]     about 4 minutes on 2 cores
 """
@@ -12,12 +12,14 @@ import _measure
 import jax
 from jax import lax
 
+from rcig import command
 from rcig.evaluation import _train
 from rcig.models import convnet
 from rcig.types import Synthetic
 
-_NETWORKS, _STEPS = 5, 8
-WAYS = {"apart": lambda fn: partial(lax.map, fn), "map": lambda fn: partial(lax.map, fn), "vmap": jax.vmap}
+_NETWORKS, _STEPS = 6, 8
+_MAP = lambda fn: partial(lax.map, fn)
+WAYS = {"apart": _MAP, "map": _MAP, "vmap": jax.vmap, "cores": _MAP}
 CASES = [
     {"width": width, "examples": examples, "way": way}
     for width, examples in ((32, 10), (128, 10), (128, 100))
@@ -28,7 +30,9 @@ QUICK = [{"width": 8, "examples": 10, "way": way} for way in WAYS]
 
 def measure(width: int, examples: int, way: str) -> dict:
     """Milliseconds of one step of one network, on ``examples`` 32-pixel colour images; compilation apart."""
-    _train.over_networks = WAYS[way]
+    _train.map_networks = WAYS[way]
+    if way == "cores":
+        command.one_device_a_core()
     model = convnet.make((32, 32, 3), 10, width=width)
     keys = jax.random.split(jax.random.key(0), 2)
     synthetic = Synthetic(jax.random.normal(keys[0], (examples, 32, 32, 3)), jax.random.normal(keys[1], (examples, 10)))

@@ -32,7 +32,7 @@ from flax import struct
 from methods import _matching
 from rcig import augment, losses, schedule, sharding, trajectories, unroll
 from rcig.errors import UserError, unknown
-from rcig.evaluation._train import over_networks
+from rcig.evaluation._train import map_networks
 from rcig.types import Batch, Dataset, Key, Metrics, Model, PyTree, Synthetic
 
 MODES = ("auto", "tesla", *unroll.MODES)
@@ -127,7 +127,7 @@ class TrajectoryMatching:
                 f"method.segments {self.segments} does not divide over the devices; choose a multiple of their number"
             )
         pairs = batch.inputs.reshape(-1, 2, batch.inputs.shape[1])
-        each = over_networks(partial(self.gradient, key, state.learned))(pairs)
+        each = map_networks(partial(self.gradient, key, state.learned))(pairs)
         (loss, accuracy), grads = sharding.mean(jax.tree.map(lambda a: jnp.mean(a, 0), each))
         velocity = jax.tree.map(lambda v, g: self.momentum * v + g, state.velocity, grads)
         rates = Learned(self.learning_rate, self.label_learning_rate, self.rate_learning_rate)

@@ -69,6 +69,19 @@ def set_up_jax(precision: str, x64: bool) -> None:
         jax.config.update("jax_compilation_cache_dir", str(default_folder() / "jax"))
 
 
+def one_device_a_core() -> None:
+    """Give jax a CPU device for every core: of networks trained side by side each has one (`sharding.over_devices`).
+
+    Must come before the first use of a device. Does nothing where the number of CPU devices is set already.
+    """
+    import jax
+
+    told = jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not told:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", cores or 1)
+
+
 def open_set(
     path: Path, form: str, config: str, overrides: Sequence[str]
 ) -> tuple["Distilled", "ConfigDict", "Dataset"]:
@@ -79,6 +92,7 @@ def open_set(
     from rcig import artefact, experiment, formats
     from rcig import config as configs
 
+    one_device_a_core()
     distilled = None if form else artefact.load(path)
     if config or distilled is None:
         resolved = configs.load(config or "default", overrides)

@@ -120,6 +120,28 @@ def layout(parallel: str = "jit", num_devices: int = 0) -> Layout:
     return Layout(jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices), parallel)
 
 
+def over_devices(fn: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
+    """Spread a map over the leading axis of a tree's leaves over this process's devices; for use inside ``jax.jit``.
+
+    ``fn`` is given a part of the entries at a time. They are independent: nothing is communicated, and what ``fn``
+    closes over is on every device. No device has more entries than it must, and no more devices take part than that
+    needs; the last entry is computed again where they do not come out even.
+    """
+
+    def spread(tree: PyTree) -> PyTree:
+        count = len(jax.tree.leaves(tree)[0])
+        each = -(-count // jax.local_device_count())
+        devices = jax.local_devices()[: -(-count // each)]
+        if len(devices) == 1:
+            return fn(tree)
+        rows = np.minimum(np.arange(each * len(devices)), count - 1)
+        specs = {"in_specs": P(_AXIS), "out_specs": P(_AXIS), "check_vma": False}
+        parts = jax.shard_map(fn, mesh=Mesh(devices, (_AXIS,)), **specs)(jax.tree.map(lambda a: a[rows], tree))
+        return jax.tree.map(lambda a: a[:count], parts)
+
+    return spread
+
+
 def device_memory() -> int:
     """Return the bytes of one device's memory, or 8 GiB where the platform does not say."""
     stats = jax.local_devices()[0].memory_stats() or {}

@@ -10,7 +10,7 @@ import pytest
 import toy
 from jax import lax
 
-from rcig import lookup
+from rcig import lookup, sharding
 from rcig.augment import mirrored
 from rcig.errors import UserError
 from rcig.evaluation import _train as train
@@ -113,16 +113,32 @@ def test_adam_equals_numpy_through_warmup_and_cosine(linear):
     assert_params(variables, params, 1e-6)  # optax's schedules are float32
 
 
-def test_vmap_equals_one_after_the_other(monkeypatch, dataset):
+def test_networks_are_the_same_however_they_are_mapped(monkeypatch, dataset):
     synthetic = real(jax.random.key(0), dataset, 3)
     recipe = Recipe(20, 4, "mse", "adam", 1e-2, augmentation="flip_rotate")
     results = []
-    for over_networks in (jax.vmap, lambda fn: lambda tree: lax.map(fn, tree)):
-        monkeypatch.setattr(train, "over_networks", over_networks)  # and a new model, to compile anew
+    in_turn, spread = lambda fn: lambda tree: lax.map(fn, tree), sharding.over_devices
+    for map_networks, over_devices in ((in_turn, spread), (jax.vmap, spread), (in_turn, lambda fn: fn)):
+        monkeypatch.setattr(train, "map_networks", map_networks)  # and a new model, to compile anew
+        monkeypatch.setattr(sharding, "over_devices", over_devices)
         results.append(train_networks(jax.random.key(0), mlp(dtype=jnp.float64), synthetic, recipe, 3))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8), *results)
+    for other in results[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8), results[0], other)
     body = results[0]["params"]["body"]
     assert body.shape[0] == 3 and not np.allclose(body[0], body[1])
+
+
+@pytest.mark.parametrize("count, each", [(1, 1), (3, 1), (8, 1), (9, 2), (16, 2), (17, 3)])
+def test_networks_are_spread_over_the_eight_devices(count, each):
+    sizes, offset = [], jnp.arange(2.0)
+
+    def double(parts):
+        sizes.append(len(parts["x"]))
+        return {"y": lax.map(lambda x: 2 * x + offset, parts["x"])}
+
+    x = jnp.arange(2.0 * count).reshape(count, 2)
+    np.testing.assert_array_equal(jax.jit(sharding.over_devices(double))({"x": x})["y"], 2 * x + offset[None])
+    assert set(sizes) == {each}
 
 
 def test_steps_do_not_depend_on_how_they_are_dispatched(dataset):

@@ -28,6 +28,7 @@ def main() -> None:
 
     config = configs.load(flags.config, overrides)
     command.set_up_jax(config.precision, config.x64)
+    command.one_device_a_core()
     accuracies = np.array(pretrain(config, flags.workdir))
     print(
         f"{len(accuracies)} networks in {flags.workdir}: test accuracy {100 * accuracies.mean():.1f} % "
