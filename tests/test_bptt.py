@@ -178,7 +178,7 @@ def test_the_protocol_applies_the_learned_schedule():
     result = protocol.evaluate(
         jax.random.key(0), synthetic, dataset, model, protocol.Bptt(networks="fixed", networks_seed=4)
     )
-    variables = model.init(jax.random.split(jax.random.key(4), 1)[0])
+    variables = jax.jit(model.init)(jax.random.split(jax.random.key(4), 1)[0])
     trained = schedule.learn(jax.random.key(9), model, variables, synthetic)
     logits = model.apply(trained, jnp.asarray(dataset.test.inputs), False, None)[0].logits
     assert result.n == 1

@@ -78,7 +78,7 @@ def test_the_protocol_is_kernel_regression():
 def rows_of_jacobian(model, variables, inputs):
     """Return what the parameters do to every output of every example, (N K, P)."""
     outputs = lambda params: model.apply({"params": params}, jnp.asarray(inputs), False, None)[0].logits.reshape(-1)
-    blocks = jax.tree.leaves(jax.jacobian(outputs)(variables["params"]))
+    blocks = jax.tree.leaves(jax.jit(jax.jacobian(outputs))(variables["params"]))
     return np.concatenate([block.reshape(len(block), -1) for block in blocks], 1)
 
 
@@ -93,7 +93,7 @@ def test_an_empirical_kernel_is_regression_on_what_the_network_makes_of_an_examp
     result = protocol.evaluate(jax.random.key(3), synthetic, dataset, model, options)
     expected = []
     for key in jax.random.split(jax.random.split(jax.random.key(3))[0], 2):
-        variables = model.init(key)
+        variables = jax.jit(model.init)(key)
         of_set, of_test = (rows(model, variables, x) for x in (synthetic.inputs, dataset.test.inputs))
         k_ss = of_set @ of_set.T
         alpha = np.linalg.solve(

@@ -37,6 +37,7 @@ SMALL = {  # a small input of each network, and options that make it small
 KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
 LARGE = ["alexnet"]  # too large to run here: their shapes only
 NORMS = ["none", "batch", "instance", "layer", "group"]
+INVERTED = ["efficientnet", "mobilenet_v2"]  # minutes to compile what the others show
 DEEP = ["dc_alexnet", "efficientnet", "mobilenet_v2", "resnet", "vgg"]  # slow to compile: with two norms only
 
 
@@ -142,7 +143,7 @@ def test_the_depthwise_convolution_is_laxs(side, size, stride):
     np.testing.assert_allclose(layer.apply(variables, images), want, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["efficientnet", "mobilenet_v2"])
+@pytest.mark.parametrize("name", INVERTED)
 def test_inverted_residuals_halve_the_image_as_often_as_the_stem_says(name):
     make = lookup.find("rcig.models", name).make
     for stem, halvings in (("large", 5), ("small", 3)):
@@ -298,7 +299,7 @@ def test_contract(name, options):
     assert moved == (["batch_stats"] if options == {"norm": "batch"} else [])
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mobilenet_v2")) for n in SMALL])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in INVERTED)) for n in SMALL])
 def test_meta_gradient_reaches_the_inputs(name):
     """That of the squared gradient of the weights, in training: the network is differentiable twice."""
     model, variables, x = small(name)

@@ -51,7 +51,7 @@ def run(tmp_path_factory):
     said = config.load("quickstart", [*options, "--config.eval.num_networks=2"])
     dataset = experiment.load_dataset(said)
     model = experiment.make_model(said.model, dataset)
-    variables = model.init(KEY)
+    variables = jax.jit(model.init)(KEY)
     with Checkpoints(workdir / "teacher") as checkpoints:
         checkpoints.save(1, {"variables": variables, "test_accuracy": 0.5})
     synthetic = initialize("real", jax.random.key(1), dataset, 2, ())
@@ -166,7 +166,7 @@ def test_draws(pool):
 def test_groups_of_batch_norm():
     module = find("rcig.models", "convnet")
     model = module.make((8, 8, 1), 3, width=4, depth=1, norm="batch")
-    variables = model.init(KEY)
+    variables = jax.jit(model.init)(KEY)
     x = jax.random.normal(KEY, (8, 8, 8, 1), jnp.float32)
     outputs, after = grouped(model, 4).apply(variables, x, True, None)
     halves = [model.apply(variables, x[rows], True, None) for rows in (slice(4), slice(4, 8))]
@@ -215,6 +215,6 @@ def test_what_is_missing_is_said(run, tmp_path):
     said = config.from_dict(distilled.card["config"])
     model = experiment.make_model(said.model, experiment.load_dataset(said))
     with Checkpoints(tmp_path / "teacher") as checkpoints:
-        checkpoints.save(1, {"variables": model.init(jax.random.key(5)), "test_accuracy": 0.5})
+        checkpoints.save(1, {"variables": jax.jit(model.init)(jax.random.key(5)), "test_accuracy": 0.5})
     with pytest.raises(UserError, match="did not make the pool"):
         experiment.evaluate(artefact.load(tmp_path))

@@ -13,7 +13,7 @@ SHAPE = (8, 8, 1)
 
 def in_float64(model: Model) -> Model:
     """Return the model with float64 parameters."""
-    init = lambda key: jax.tree.map(lambda a: a.astype(jnp.float64), model.init(key))
+    init = jax.jit(lambda key: jax.tree.map(lambda a: a.astype(jnp.float64), model.init(key)))  # compiled as one
     return Model(init, model.apply)
 
 
