@@ -157,8 +157,14 @@ def where() -> Row:
 
 
 def _parse(text: str) -> Case:
-    pairs = [pair.split("=", 1) for pair in text.split(",")]
-    return {key: int(value) if value.lstrip("-").isdigit() else value for key, value in pairs}
+    return {key: _number(value) for key, value in (pair.split("=", 1) for pair in text.split(","))}
+
+
+def _number(text: str) -> int | float | str:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        return text
 
 
 def _select(cases: Sequence[Case], wanted: Case) -> list[Case]:

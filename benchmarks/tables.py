@@ -30,9 +30,11 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("1x", "10x", "40x", "drop to 40x"),
     ),
     "lpld": (
-        "LPLD's stages a second beside a host loop, and records read a second beside an npz file a batch",
-        ("part", "side", "width", "rows"),
-        ("ours_per_s", "host_loop_per_s", "times", "sequential_ours", "sequential_npz", "random_ours", "random_npz"),
+        "LPLD's stages a second beside a host loop, records read a second beside an npz file a batch, and what memory "
+        "grows by while a pool on disk is read at random",
+        ("part", "side", "width", "networks", "rows", "gigabytes"),
+        ("ours_per_s", "host_loop_per_s", "times", "sequential_ours", "sequential_npz", "random_ours", "random_npz")
+        + ("grown_mb",),
     ),
     "equal_seconds": (
         "Accuracy after equal seconds of distillation, narrow networks, judged by plain training",
@@ -65,7 +67,7 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("ms", "page_faults", "peak_gb"),
     ),
     "networks_together": (
-        "Training 5 networks for an evaluation, milliseconds a network and step",
+        "Training 6 networks for an evaluation, milliseconds a network and step; cores: one on each",
         ("width", "examples", "way"),
         ("ms", "compile_s", "peak_gb"),
     ),
