@@ -118,6 +118,10 @@ def evaluate(
     """
     config = config or configs.from_dict(distilled.card["config"])
     config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
+    if full_data_steps and config.eval.protocol == "bptt":
+        raise UserError(
+            "protocol bptt follows a set's schedule, and all data have none; --protocol=standard trains on all data"
+        )
     began = time.monotonic()
     dataset = dataset or load_dataset(config)
     check_space(distilled, dataset, config.dataset)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import commands
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import toy
 
+import rcig
 from methods.bptt import BPTT
 from methods.rat_bptt import RaTBPTT
 from rcig import pretrain, schedule
@@ -260,3 +262,8 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
 def test_an_unfinished_pool_is_refused(tmp_path):
     with pytest.raises(UserError, match="finished pool"):
         pretrain.load(tmp_path, MODEL)
+
+
+def test_all_data_have_no_schedule():
+    with pytest.raises(UserError, match="--protocol=standard"):
+        rcig.evaluate(rcig.load(Path(__file__).parent.parent / "checkpoints/dd_mnist_fixed_10"), full_data_steps=5)
