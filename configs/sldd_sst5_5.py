@@ -2,6 +2,8 @@
 
 python distill_dataset.py --config=configs/sldd_sst5_5.py --workdir=runs/sldd_sst5_5
 python eval.py --distilled=runs/sldd_sst5_5
+Ours in 6 minutes on one CPU core, word vectors from the training split, with --config.method.batch_size=256: 26.5 %
+(random real 17.6 %); chance is 20 %, the largest class 29 %.
 """
 
 from configs._families import text
