@@ -39,7 +39,7 @@ def test_a_set_reproduces_its_cards_number():
     assert result["accuracy"] > 0.90 > result["baseline_random"]
 
 
-FIXED = [name for name in NAMES if name.startswith(("dd_mnist", "sldd_mnist"))]
+FIXED = [name for name in NAMES if "_mnist_fixed_" in name]
 
 
 @pytest.mark.parametrize("name", [FIXED[-1], *(pytest.param(name, marks=pytest.mark.slow) for name in FIXED[:-1])])
