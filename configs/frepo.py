@@ -23,9 +23,9 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     digits_ipc1           none                      90.6 ± 1.6 (random real 63.0 ± 3.2), a minute on one core
     digits_ipc10          none                      97.9 ± 0.5 (random real 94.5 ± 0.4), six minutes on 2 busy cores
 
-More does not help much on MNIST within an hour of one core: 10,000 steps at width 64 (pool_max_age=50) give 80.5 ± 2.4 of
-5, and judged by FRePo's own schedule (eval.num_steps=1000, eval.learning_rate=6e-4) 83.9 ± 1.6 of 3; the regression on
-its own pool has 88.6 on training data by then. The published run is 50 times as long.
+More does not help much on MNIST within an hour of one core: 10,000 steps at width 64 (pool_max_age=50) give 80.5 ± 2.4
+of 5, and judged by FRePo's own schedule (eval.num_steps=1000, eval.learning_rate=6e-4) 83.9 ± 1.6 of 3; the regression
+on its own pool has 88.6 on training data by then. The published run is 50 times as long.
 """
 
 from configs._families import kernel
