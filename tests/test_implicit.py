@@ -31,7 +31,7 @@ def batch(size=20):
 
 def problem(kind="convexified", flip=False, sampling=ALL, strength=STRENGTH, **options):
     model = toy.model(**({"activation": "softplus", "beta": 5.0} | options))
-    variables = jax.jit(model.init)(jax.random.key(7))
+    variables = model.init(jax.random.key(7))
     return PROBLEMS[kind](model, strength, flip, jnp.float64, sampling, jax.random.key(0), variables, batch())
 
 

@@ -50,7 +50,7 @@ def test_factor_works_in_its_own_dtype_and_returns_the_callers():
 
 def network(x):
     model = toy.model(activation="softplus", beta=5.0)
-    params = jax.jit(model.init)(jax.random.key(3))["params"]
+    params = model.init(jax.random.key(3))["params"]
     fn = lambda p: tuple(model.apply({"params": p}, x, False, None)[0])
     return fn, params
 
@@ -89,7 +89,7 @@ def test_difference_approaches_the_tangent_quadratically():
 def explicit():
     """Return a network's function, parameters, two inputs, and its NTK (4, 3, K, K) from explicit Jacobians."""
     model = toy.model()
-    params = jax.jit(model.init)(jax.random.key(3))["params"]
+    params = model.init(jax.random.key(3))["params"]
     fn = lambda p, x: model.apply({"params": p}, x, False, None)[0]
     x1, x2 = toy.synthetic(2).inputs[:4], toy.synthetic(1, 5).inputs
     logits = lambda p, x: fn(p, x).logits

@@ -93,7 +93,7 @@ def test_an_empirical_kernel_is_regression_on_what_the_network_makes_of_an_examp
     result = protocol.evaluate(jax.random.key(3), synthetic, dataset, model, options)
     expected = []
     for key in jax.random.split(jax.random.split(jax.random.key(3))[0], 2):
-        variables = jax.jit(model.init)(key)
+        variables = model.init(key)
         of_set, of_test = (rows(model, variables, x) for x in (synthetic.inputs, dataset.test.inputs))
         k_ss = of_set @ of_set.T
         alpha = np.linalg.solve(

@@ -41,7 +41,7 @@ class TwoNorms(nn.Module):
 @pytest.fixture(scope="module")
 def two_norms():
     model = toy.in_float64(as_model(TwoNorms(), toy.SHAPE))
-    return model, jax.jit(model.init)(KEY)
+    return model, model.init(KEY)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_running_class_statistics_move_a_tenth_a_batch(two_norms, by_hand):
 def stage(supervision="class_statistics", ipc=2, **options):
     """Return (recover stage, its state, the batch of all its groups), in float64, with a fixed teacher."""
     model, dataset = toy.model(norm="batch", activation="softplus"), toy.dataset()
-    variables = jax.jit(model.init)(KEY)
+    variables = model.init(KEY)
     method = LPLD(model, supervision=supervision, jitter=1, jitter_back=1, min_scale=0.5, **options)
     one_class = supervision != "global"
     targets = squeeze.global_moments(variables, squeeze.layers_of(model, dataset))
@@ -189,7 +189,7 @@ def test_the_curricula_of_cda():
 
 def test_rded_takes_what_the_teacher_doubts_least_and_stitches_row_by_row():
     model, dataset = toy.model(norm="batch"), toy.dataset()
-    variables = jax.jit(model.init)(KEY)
+    variables = model.init(KEY)
     whole = rded.RDED(model, crop_scale=1.0, pieces=1, crops_per_image=1)
     chosen = whole._choose(KEY, dataset, variables, 2, 5)
     mine = dataset.train.inputs[dataset.train.labels == 2]
@@ -251,21 +251,20 @@ def kill_at(number, do):
 def test_a_teacher_goes_on_within_its_training_and_learns_from_the_host_too(tmp_path, monkeypatch):
     recipe = Recipe(25, 16, "cross_entropy", "adam", 1e-2, augmentation="dsa:crop")
     train = partial(teach, KEY, toy.model(norm="batch"), toy.dataset(), recipe)
-    whole = train(tmp_path / "whole")
-    kept = []
+    wholes, kept = [], []
     for kind in (loop._Resident, loop._Streamed):
         with monkeypatch.context() as patch:
             if kind is loop._Streamed:
                 patch.setattr(loop.sharding, "device_memory", lambda: 0)
+            wholes.append(train(tmp_path / f"whole{kind.__name__}"))
             with monkeypatch.context() as fatal, pytest.raises(Killed):
                 fatal.setattr(kind, "advance", kill_at(3, kind.advance))
                 train(tmp_path / kind.__name__)
             saved = list((tmp_path / kind.__name__ / "checkpoints").glob("[0-9]*"))
             assert [path.name for path in saved if path.name in ("10", "20")]
             kept.append(train(tmp_path / kind.__name__))
-    resident, streamed = kept
-    jax.tree.map(np.testing.assert_array_equal, whole, resident)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8), whole, streamed)  # another program
+    jax.tree.map(np.testing.assert_array_equal, wholes, kept)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8), *wholes)  # two programs
 
 
 def test_a_pipeline_that_is_killed_in_every_stage_ends_as_one_that_is_not(run, tmp_path, monkeypatch):

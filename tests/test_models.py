@@ -37,7 +37,7 @@ SMALL = {  # a small input of each network, and options that make it small
 KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
 LARGE = ["alexnet"]  # too large to run here: their shapes only
 NORMS = ["none", "batch", "instance", "layer", "group"]
-INVERTED = ["efficientnet", "mobilenet_v2"]  # minutes to compile what the others show
+INVERTED = ["efficientnet", "mobilenet_v2"]  # half a minute to compile what the others show
 DEEP = ["dc_alexnet", "efficientnet", "mobilenet_v2", "resnet", "vgg"]  # slow to compile: with two norms only
 
 

@@ -124,7 +124,7 @@ def dropout(module: nn.Module, rate: float, train: bool, whole: bool = False) ->
     ``whole``: what is dropped is an image's whole tensor (stochastic depth).
     """
     if not 0 <= rate < 1:
-        raise UserError(f"a rate of dropout must be at least 0 and below 1, not {rate}")
+        raise UserError(f"model.{'drop_path' if whole else 'dropout'} must be at least 0 and below 1, not {rate}")
     return nn.Dropout(rate, (1, 2, 3) if whole else (), deterministic=not (train and module.has_rng("dropout")))
 
 
