@@ -4,16 +4,18 @@ A 1x1 convolution to ``expand`` times the channels, a convolution of each channe
 activation; the input is added where shapes agree. A norm behind every convolution, none of which has a bias.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import ceil
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from rcig.errors import unknown
 from rcig.models._conv2d import conv2d
 from rcig.models._initializers import kernel_initializer
-from rcig.models._layers import Conv
+from rcig.models._layers import Conv, check_images
 from rcig.models._strided import strided_conv2d
 
 INIT = kernel_initializer("kaiming_out", 0.0)
@@ -53,6 +55,25 @@ def inverted_residual(
     y = activation(norm()(Depthwise(size, stride)(y)))
     y = norm()(convolution(squeeze(y), channels))
     return x + drop(y) if x.shape == y.shape else y
+
+
+def blocks(stages: Sequence[tuple[int, ...]], stem: str, depth: float = 1.0) -> list[tuple[int, dict[str, int]]]:
+    """Return (channels, what `inverted_residual` is told) of every block of stages (expand, size, channels, n, stride).
+
+    A stage has ceil(depth n) blocks, the first of them strided; with ``stem`` small the second stage is not.
+    """
+    made = []
+    for number, (expand, size, channels, count, stride) in enumerate(stages):
+        strides = [1 if stem == "small" and number == 1 else stride] + [1] * (ceil(depth * count) - 1)
+        made += [(channels, {"expand": expand, "size": size, "stride": stride}) for stride in strides]
+    return made
+
+
+def check_stem(name: str, example_shape: tuple[int, ...], stem: str) -> None:
+    """Raise UserError unless ``stem`` is known and images are large enough for it."""
+    if stem not in ("small", "large"):
+        raise unknown("stem", stem, ("small", "large"))
+    check_images(name, example_shape, 32 if stem == "large" else 8)
 
 
 def convolution(x: jax.Array, features: int, size: int = 1, stride: int = 1) -> jax.Array:

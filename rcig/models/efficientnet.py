@@ -10,13 +10,12 @@ With ``stem`` small the first convolution and the stage after the first have str
 
 from collections.abc import Callable
 from functools import partial
-from math import ceil
 
 from flax import linen as nn
 
-from rcig.errors import UserError, unknown
-from rcig.models._inverted_residual import INIT, channels_near, convolution, inverted_residual
-from rcig.models._layers import as_model, check_images, dropout, norm_layer, outputs
+from rcig.errors import UserError
+from rcig.models._inverted_residual import INIT, blocks, channels_near, check_stem, convolution, inverted_residual
+from rcig.models._layers import as_model, dropout, norm_layer, outputs
 from rcig.types import Model
 
 _STAGES = (  # expand, kernel size, channels, blocks, stride
@@ -54,18 +53,14 @@ class EfficientNet(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         norm = partial(self.norm, train)
-        first, second = (2, 2) if self.stem == "large" else (1, 1)
-        x = nn.silu(norm()(convolution(x, channels_near(32 * self.width), 3, first)))
-        total, done = sum(ceil(self.depth * stage[3]) for stage in _STAGES), 0
-        for number, (expand, size, channels, blocks, stride) in enumerate(_STAGES):
-            stride = second if number == 1 else stride
-            for block in range(ceil(self.depth * blocks)):
-                shape = {"expand": expand, "size": size, "stride": stride if block == 0 else 1}
-                gate = Gate(max(1, x.shape[-1] // 4))
-                drop = dropout(self, self.drop_path * done / total, train, whole=True)
-                channels_out = channels_near(channels * self.width)
-                x = inverted_residual(x, channels_out, norm, nn.silu, **shape, squeeze=gate, drop=drop)
-                done += 1
+        stride = 2 if self.stem == "large" else 1
+        x = nn.silu(norm()(convolution(x, channels_near(32 * self.width), 3, stride)))
+        made = blocks(_STAGES, self.stem, self.depth)
+        for number, (channels, shape) in enumerate(made):
+            gate = Gate(max(1, x.shape[-1] // 4))
+            drop = dropout(self, self.drop_path * number / len(made), train, whole=True)
+            channels = channels_near(channels * self.width)
+            x = inverted_residual(x, channels, norm, nn.silu, **shape, squeeze=gate, drop=drop)
         x = nn.silu(norm()(convolution(x, 4 * x.shape[-1])))
         x = dropout(self, self.dropout, train)(x.mean((1, 2)))
         return outputs(x, self.num_classes, kernel_init=_head_init)
@@ -87,12 +82,10 @@ def make(
     drop_path: float = 0.2,
 ) -> Model:
     """Make the network; width 1, depth 1 is B0."""
-    if stem not in ("small", "large"):
-        raise unknown("stem", stem, ("small", "large"))
+    check_stem("efficientnet", example_shape, stem)
     if not (width > 0 and depth > 0):
         raise UserError(
             f"model.width and model.depth of efficientnet must be positive, not {width}, {depth}; 1, 1 is B0"
         )
-    check_images("efficientnet", example_shape, 32 if stem == "large" else 8)
     parts = width, depth, stem, norm_layer(norm, norm_momentum), dropout, drop_path
     return as_model(EfficientNet(num_classes, *parts), example_shape)

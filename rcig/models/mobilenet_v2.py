@@ -13,20 +13,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from rcig.errors import UserError, unknown
+from rcig.errors import UserError
 from rcig.models._initializers import layer_initializers
-from rcig.models._inverted_residual import channels_near, convolution, inverted_residual
-from rcig.models._layers import as_model, check_images, dropout, norm_layer, outputs
+from rcig.models._inverted_residual import blocks, channels_near, check_stem, convolution, inverted_residual
+from rcig.models._layers import as_model, dropout, norm_layer, outputs
 from rcig.types import Model
 
-_STAGES = (  # expand, channels, blocks, stride
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
+_STAGES = (  # expand, kernel size, channels, blocks, stride
+    (1, 3, 16, 1, 1),
+    (6, 3, 24, 2, 2),
+    (6, 3, 32, 3, 2),
+    (6, 3, 64, 4, 2),
+    (6, 3, 96, 3, 1),
+    (6, 3, 160, 3, 2),
+    (6, 3, 320, 1, 1),
 )
 _LAST = 1280  # channels, not fewer in narrow networks
 
@@ -41,13 +41,10 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         norm = partial(self.norm, train)
-        first, second = (2, 2) if self.stem == "large" else (1, 1)
-        x = _relu6(norm()(convolution(x, channels_near(32 * self.width), 3, first)))
-        for number, (expand, channels, blocks, stride) in enumerate(_STAGES):
-            stride = second if number == 1 else stride
-            for block in range(blocks):
-                shape = {"expand": expand, "size": 3, "stride": stride if block == 0 else 1}
-                x = inverted_residual(x, channels_near(channels * self.width), norm, _relu6, **shape)
+        stride = 2 if self.stem == "large" else 1
+        x = _relu6(norm()(convolution(x, channels_near(32 * self.width), 3, stride)))
+        for channels, shape in blocks(_STAGES, self.stem):
+            x = inverted_residual(x, channels_near(channels * self.width), norm, _relu6, **shape)
         x = _relu6(norm()(convolution(x, channels_near(_LAST * max(1.0, self.width)))))
         x = dropout(self, self.dropout, train)(x.mean((1, 2)))
         return outputs(x, self.num_classes, **layer_initializers("normal", 0.01)(x.shape[-1]))
@@ -68,9 +65,7 @@ def make(
     dropout: float = 0.2,
 ) -> Model:
     """Make the network."""
-    if stem not in ("small", "large"):
-        raise unknown("stem", stem, ("small", "large"))
+    check_stem("mobilenet_v2", example_shape, stem)
     if not width > 0:
         raise UserError(f"model.width of mobilenet_v2 must be positive, not {width}; 1 is the published one")
-    check_images("mobilenet_v2", example_shape, 32 if stem == "large" else 8)
     return as_model(MobileNetV2(num_classes, width, stem, norm_layer(norm, norm_momentum), dropout), example_shape)
