@@ -1,7 +1,7 @@
-"""Write the README's tables of results from what is on disk: benchmarks/results/*.jsonl and the cards of checkpoints.
+"""Write the tables of results from what is on disk: benchmarks/results/*.jsonl and the cards of checkpoints.
 
-    python benchmarks/tables.py            replaces what stands between the two markers in README.md
-    python benchmarks/tables.py --print    prints it and touches nothing
+    python benchmarks/tables.py            accuracies to README.md, speed to benchmarks/README.md, between two markers
+    python benchmarks/tables.py --print    prints them and touches nothing
 
 The newest line of every case on every machine counts; cases without results are left out. Published numbers come from
 the docstrings of configs/rcig_*.py.
@@ -156,16 +156,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--print", action="store_true", dest="show", help="print the tables, touch nothing")
     show = parser.parse_args().show
-    tables = "\n\n".join(filter(None, [accuracy(), *map(speed, SPEED)])) or "No results yet."
-    readme = _measure.ROOT / "README.md"
-    text = readme.read_text() if readme.exists() else ""
-    if show or BEGIN not in text or END not in text:
-        print(tables)
-        if not show:
-            print(f"\nREADME.md has no lines {BEGIN} and {END}: nothing written")
-        return
-    before, rest = text.split(BEGIN, 1)
-    readme.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END, 1)[1]}")
+    speeds = "\n\n".join(filter(None, map(speed, SPEED)))
+    for name, tables in (("README.md", accuracy()), ("benchmarks/README.md", speeds)):
+        path, tables = _measure.ROOT / name, tables or "No results yet."
+        if show:
+            print(tables, end="\n\n")
+            continue
+        before, rest = path.read_text().split(BEGIN)
+        path.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from rcig.types import Array, Batch, Key, Model, PyTree, Variables
 
 
 class Psi(NamedTuple):
-    """What RCIG learns."""
+    """What RCIG and FRePo learn."""
 
     inputs: Array  # (S, ...)
     labels: Array  # (S, K), regression targets
@@ -140,8 +140,7 @@ class Convexified:
         head = jnp.matmul(features_s.T, alpha, precision=ridge.HIGHEST)
         predictions = d_t + jnp.matmul(features_t, head, precision=ridge.HIGHEST)
         num_classes = targets.shape[1]
-        one_hot = jax.nn.one_hot(self.batch.labels, num_classes, dtype=predictions.dtype)
-        loss = losses.soft_cross_entropy(jnp.exp(psi.log_temperature) * predictions, one_hot)
+        loss = losses.platt(psi.log_temperature, predictions, self.batch.labels)
         margin = losses.label_margin(psi.labels, 1 / (2 * num_classes))
         return loss - margin, losses.accuracy(predictions, self.batch.labels)
 

@@ -5,7 +5,8 @@ One outer step, at a network theta from a pool whose networks are trained on the
 
     loss = mean_i |Phi_t,i Phi_s^T (Phi_s Phi_s^T + lambda I)^-1 Y_s - y_t,i|^2 / 2 - mean_j min(label margin_j, 1 / K)
 
-  2 its gradient through the features of the synthetic set at fixed theta: LAMB on images and labels;
+  2 its gradient through the features of the synthetic set at fixed theta: LAMB on images and labels; with ``loss``
+    "platt" the error is RFAD's, mean CE(softmax(e^log_temperature prediction), y_t), the temperature under Adam;
   3 one Adam step of theta on the new synthetic set, without flips; a network that has grown old is replaced instead.
 
 No inner loop is differentiated: the last layer is exact, the body is truncated to zero steps. Labels are meant to start
@@ -24,11 +25,11 @@ import optax
 from flax import struct
 
 from kernels import ridge
-from methods._problems import learned, support
+from methods._problems import Psi, learned, support
 from rcig import losses, pool, sharding
 from rcig.chunks import map_features
 from rcig.data import sampling
-from rcig.errors import must_be_positive
+from rcig.errors import must_be_positive, unknown
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 
@@ -36,7 +37,7 @@ from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 class State:
     """Everything that changes. P networks in the pool."""
 
-    psi: Synthetic
+    psi: Psi
     opt_state: PyTree
     pool: pool.Member  # leaves (P, ...)
 
@@ -48,9 +49,11 @@ class FRePo:
     model: Model  # published: with batch norm, which the judge goes without
     ridge: float = 1e-6  # relative to the mean diagonal
     flip: bool = False  # the regression sees mirror images too; published: for small colour sets
+    loss: str = "mse"  # or "platt": cross-entropy at a learned temperature, as in RFAD and RCIG
     learn_labels: bool = True
     batch_size: int = 1024  # real examples a step
     learning_rate: float = 3e-4  # LAMB's: the share of its norm by which a leaf moves in a step
+    temperature_learning_rate: float = 1e-2  # Adam's
     decay_steps: int = 500000  # the rate falls to a tenth by a half cosine in so many steps; 0: constant
     pool_size: int = 10
     pool_learning_rate: float = 3e-4
@@ -59,11 +62,14 @@ class FRePo:
     rows_at_once: int = 0  # of every network pass without gradient to parameters; 0 chooses by platform
 
     def __post_init__(self):
+        if self.loss not in losses.REGRESSION:
+            raise unknown("method.loss", self.loss, losses.REGRESSION)
         must_be_positive("method", self, "ridge", "learning_rate", "batch_size", "pool_size", "pool_max_age")
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0: the networks are fresh, but their ages are spread evenly."""
-        psi = Synthetic(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
+        inputs, labels = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
+        psi = Psi(inputs, labels, jnp.zeros((), inputs.dtype))
         networks = pool.create(key, self.model.init, self._pool_optimizer(), self.pool_size)
         ages = jnp.arange(self.pool_size, dtype=jnp.int32) * self.pool_max_age // self.pool_size
         return State(psi, self._optimizer().init(psi), networks._replace(age=ages))
@@ -78,7 +84,7 @@ class FRePo:
         index = jax.random.randint(key_draw, (), 0, self.pool_size)
         member = pool.take(state.pool, index)
 
-        value = jax.value_and_grad(self.loss, has_aux=True)(state.psi, member.variables, batch)
+        value = jax.value_and_grad(self.outer_loss, has_aux=True)(state.psi, member.variables, batch)
         (loss, metrics), gradient = sharding.mean(value)
         gradient = learned(gradient, self.learn_labels)
         updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
@@ -90,7 +96,7 @@ class FRePo:
         member = pool.renew(key_renew, member, self.model.init, self._pool_optimizer(), last)
         return State(psi, opt_state, pool.put(state.pool, index, member)), {"loss": loss} | metrics
 
-    def loss(self, psi: Synthetic, variables: Variables, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def outer_loss(self, psi: Psi, variables: Variables, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the loss at one network on one real batch; the accuracy, and how often the ridge was multiplied."""
         inputs, targets = support(psi, self.flip)
         precision = jnp.result_type(float)
@@ -100,17 +106,22 @@ class FRePo:
         k_ss, k_ts = ridge.gram(features_s, features_s), ridge.gram(features_t, features_s)
         predictions, raised = ridge.predict_raised(k_ss, k_ts, targets.astype(precision), self.ridge)
         num_classes = targets.shape[1]
-        error = num_classes * losses.mse(predictions, losses.centred_targets(batch.labels, num_classes))
+        if self.loss == "platt":
+            error = losses.platt(psi.log_temperature, predictions, batch.labels)
+        else:
+            error = num_classes * losses.mse(predictions, losses.centred_targets(batch.labels, num_classes))
         loss = error - losses.label_margin(psi.labels, 1 / num_classes)
         return loss, {"accuracy": losses.accuracy(predictions, batch.labels), "ridge_raised": raised}
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the set as it is: no average."""
-        return state.psi
+        return Synthetic(state.psi.inputs, state.psi.labels)
 
     def _optimizer(self) -> optax.GradientTransformation:
         rate = self.learning_rate
-        return optax.lamb(optax.cosine_decay_schedule(rate, self.decay_steps, 0.1) if self.decay_steps else rate)
+        rate = optax.cosine_decay_schedule(rate, self.decay_steps, 0.1) if self.decay_steps else rate
+        rules = {"set": optax.lamb(rate), "temperature": optax.adam(self.temperature_learning_rate)}
+        return optax.partition(rules, Psi("set", "set", "temperature"))
 
     def _pool_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.pool_learning_rate)

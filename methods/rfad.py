@@ -33,7 +33,6 @@ from rcig.errors import UserError, must_be_positive, unknown
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 W_STD, B_STD = 2**0.5, 0.1
-LOSSES = ("platt", "mse")
 
 
 class Psi(NamedTuple):
@@ -67,8 +66,8 @@ class RFAD:
     rows_at_once: int = 0  # of every network pass; 0 chooses by platform
 
     def __post_init__(self):
-        if self.loss not in LOSSES:
-            raise unknown("method.loss", self.loss, LOSSES)
+        if self.loss not in losses.REGRESSION:
+            raise unknown("method.loss", self.loss, losses.REGRESSION)
         must_be_positive("method", self, "ridge", "learning_rate", "batch_size", "num_networks")
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
@@ -97,7 +96,7 @@ class RFAD:
         k_ss, k_ts = self.kernels(key, transformed(psi), batch.inputs)
         predictions, raised = ridge.predict_raised(k_ss, k_ts, psi.labels.astype(k_ss.dtype), self.ridge)
         if self.loss == "platt":
-            loss = losses.cross_entropy(jnp.exp(psi.log_temperature) * predictions, batch.labels)
+            loss = losses.platt(psi.log_temperature, predictions, batch.labels)
         else:
             loss = losses.mse(predictions, losses.centred_targets(batch.labels, psi.labels.shape[1]))
         return loss, {"accuracy": losses.accuracy(predictions, batch.labels), "ridge_raised": raised}

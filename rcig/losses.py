@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+REGRESSION = ("mse", "platt")  # what is asked of a kernel regression's predictions: the targets, or the classes
+
 
 def centred_targets(labels: jax.Array, num_classes: int) -> jax.Array:
     """Return one-hot labels minus 1/K, so that every row sums to zero (KIP, FRePo, RCIG).
@@ -32,6 +34,14 @@ def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Return `soft_cross_entropy` with hard labels. Args: logits (B, K); labels (B,) int in [0, K)."""
     return soft_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype))
+
+
+def platt(log_temperature: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the "Platt" loss, `cross_entropy` of e^log_temperature f_i, the temperature learned (RFAD, RCIG).
+
+    Args: log_temperature (); logits (B, K); labels (B,) int in [0, K).
+    """
+    return cross_entropy(jnp.exp(log_temperature) * logits, labels)
 
 
 def kl_divergence(teacher: jax.Array, logits: jax.Array) -> jax.Array:

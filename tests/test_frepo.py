@@ -8,6 +8,7 @@ import toy
 
 from kernels import infinite, ridge
 from methods import rfad
+from methods._problems import Psi
 from methods.frepo import FRePo
 from methods.rfad import RFAD
 from rcig import chunks, pool
@@ -46,17 +47,26 @@ def assert_gradient(loss, psi):
     np.testing.assert_allclose(inner, toy.central_difference(loss, psi, along, 1e-6), rtol=1e-5)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_the_loss_of_frepo_by_hand_and_its_gradient(batch, flip):
-    psi, method, variables = toy.synthetic(2), FRePo(MODEL, ridge=1e-3, flip=flip), MODEL.init(KEY)
-    loss = jax.jit(lambda psi: method.loss(psi, variables, batch)[0])
+def cross_entropy(logits, batch):
+    return np.mean(np.log(np.sum(np.exp(logits), 1)) - np.sum(logits * one_hot(batch), 1))
+
+
+@pytest.mark.parametrize("flip, name", [(False, "mse"), (True, "mse"), (False, "platt")])
+def test_the_loss_of_frepo_by_hand_and_its_gradient(batch, flip, name):
+    psi, method, variables = toy.synthetic(2), FRePo(MODEL, ridge=1e-3, flip=flip, loss=name), MODEL.init(KEY)
+    psi = Psi(psi.inputs, psi.labels, jnp.array(0.7))
+    loss = jax.jit(lambda psi: method.outer_loss(psi, variables, batch)[0])
     x_s, y_s = np.asarray(psi.inputs), np.asarray(psi.labels)
     if flip:
         x_s, y_s = np.concatenate([x_s, x_s[:, :, ::-1]]), np.concatenate([y_s, y_s])
     phi_s, phi_t = features(variables, x_s, batch.inputs)
-    error = regression(phi_s @ phi_s.T, phi_t @ phi_s.T, y_s, 1e-3) - (one_hot(batch) - 1 / 3)
+    predicted = regression(phi_s @ phi_s.T, phi_t @ phi_s.T, y_s, 1e-3)
+    errors = {
+        "mse": np.mean(np.sum((predicted - one_hot(batch) + 1 / 3) ** 2, 1)) / 2,
+        "platt": cross_entropy(np.exp(0.7) * predicted, batch),
+    }
     two = np.sort(np.asarray(psi.labels))[:, -2:]
-    expected = np.mean(np.sum(error**2, 1)) / 2 - np.mean(np.minimum(two[:, 1] - two[:, 0], 1 / 3))
+    expected = errors[name] - np.mean(np.minimum(two[:, 1] - two[:, 0], 1 / 3))
     np.testing.assert_allclose(loss(psi), expected, rtol=1e-7)  # centred targets are float32
     assert_gradient(loss, psi)
 
@@ -128,9 +138,8 @@ def test_the_loss_of_rfad_by_hand_and_its_gradient(batch, name):
         phi_s, phi_t = features(rfad.draw(key, MODEL), x_s.reshape(psi.inputs.shape), batch.inputs)
         k_ss, k_ts = (k + 2 * phi @ phi_s.T / (3 * phi_s.shape[1]) for k, phi in ((k_ss, phi_s), (k_ts, phi_t)))
     predicted = regression(k_ss, k_ts, psi.labels, 5e-3)
-    logits = np.exp(0.7) * predicted
-    entropy = np.log(np.sum(np.exp(logits), 1)) - np.sum(logits * one_hot(batch), 1)
-    expected = {"platt": np.mean(entropy), "mse": np.mean((predicted - one_hot(batch) + 1 / 3) ** 2) / 2}[name]
+    error = np.mean((predicted - one_hot(batch) + 1 / 3) ** 2) / 2
+    expected = {"platt": cross_entropy(np.exp(0.7) * predicted, batch), "mse": error}[name]
     np.testing.assert_allclose(loss(psi), expected, rtol=1e-7)  # centred targets are float32
     assert_gradient(loss, psi)
 
@@ -182,7 +191,7 @@ def test_mistakes(option):
     for make in (FRePo, RFAD):
         with pytest.raises(UserError, match=f"method.{option} must be positive, not 0"):
             make(MODEL, **{option: 0})
-    with pytest.raises(UserError, match="did you mean 'platt'"):
-        RFAD(MODEL, loss="plat")
+        with pytest.raises(UserError, match="did you mean 'platt'"):
+            make(MODEL, loss="plat")
     with pytest.raises(UserError, match="set model.norm to none"):
         rfad.draw(KEY, toy.model("dc_convnet"))

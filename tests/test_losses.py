@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcig.losses import accuracy, centred_targets, label_margin, mse, soft_cross_entropy
+from rcig.losses import accuracy, centred_targets, label_margin, mse, platt, soft_cross_entropy
 
 
 @pytest.fixture
@@ -38,6 +38,16 @@ def test_soft_cross_entropy(pair):
 
 def test_soft_cross_entropy_survives_large_logits():
     assert soft_cross_entropy(jnp.array([[1e4, -1e4]]), jnp.array([[0.0, 1.0]])) == 2e4
+
+
+def test_platt_is_cross_entropy_at_the_temperature_that_is_learned(pair):
+    logits, labels = pair[0], np.array([0, 3, 1, 2, 2, 0, 1])
+    scaled = 1.5 * logits
+    probabilities = np.exp(scaled) / np.exp(scaled).sum(1, keepdims=True)
+    expected = -np.mean(np.log(probabilities[np.arange(7), labels]))
+    value, grad = jax.value_and_grad(platt)(jnp.log(1.5), jnp.asarray(logits), jnp.asarray(labels))
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(grad, np.mean(np.sum((probabilities - np.eye(4)[labels]) * scaled, 1)), rtol=1e-12)
 
 
 def test_label_margin_is_capped_and_pushes_only_the_two_largest():

@@ -25,6 +25,7 @@ SMALL = {
     "frepo": [
         {"batch_size": 48, "pool_size": 2, "pool_max_age": 3, "learning_rate": 0.02},
         {"batch_size": 48, "pool_size": 2, "pool_rows": 2, "flip": True, "decay_steps": 10, "learn_labels": False},
+        {"batch_size": 48, "pool_size": 2, "loss": "platt", "learning_rate": 0.02},
     ],
     "gradient_matching": [
         {"batch_size": 16, "match_steps": 3, "network_epochs": 2, "learning_rate": 0.3},
