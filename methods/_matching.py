@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from methods import _formation
 from rcig import augment
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive
@@ -17,10 +18,17 @@ from rcig.types import Key, Method, Model, PyTree, Synthetic
 
 @struct.dataclass
 class Images:
-    """The learnable images and their optimiser."""
+    """What is learned, in the form in which it is stored, its labels, and its optimiser."""
 
-    synthetic: Synthetic
+    stored: jax.Array  # (M / formation^2, ...)
+    labels: jax.Array  # (M, K)
     opt_state: PyTree
+    formation: int = struct.field(pytree_node=False, default=1)
+
+    @property
+    def synthetic(self) -> Synthetic:
+        """The set (M, ...) that networks see."""
+        return Synthetic(_formation.unfold(self.stored, self.formation), self.labels)
 
 
 def check(method: Method, *positive: str) -> None:
@@ -31,7 +39,9 @@ def check(method: Method, *positive: str) -> None:
     augment.find(method.augmentation)
 
 
-def start(synthetic: Synthetic, augmentation: str, optimizer: optax.GradientTransformation) -> Images:
+def start(
+    synthetic: Synthetic, augmentation: str, optimizer: optax.GradientTransformation, formation: int = 1
+) -> Images:
     """Return the images at step 0. Raises UserError for a set that cannot be matched class by class."""
     num_classes = synthetic.labels.shape[1]
     if len(synthetic.inputs) % num_classes:
@@ -44,15 +54,16 @@ def start(synthetic: Synthetic, augmentation: str, optimizer: optax.GradientTran
             f"method.augmentation {augmentation!r} wants images (H, W, C), not examples {synthetic.inputs.shape[1:]}; "
             "set it to none"
         )
-    synthetic = jax.tree.map(jnp.asarray, synthetic)
-    return Images(synthetic, optimizer.init(synthetic.inputs))
+    _formation.check(synthetic.inputs.shape, num_classes, formation)
+    stored = _formation.fold(jnp.asarray(synthetic.inputs), formation)
+    return Images(stored, jnp.asarray(synthetic.labels), optimizer.init(stored), formation)
 
 
 def move(images: Images, gradient: jax.Array, optimizer: optax.GradientTransformation) -> Images:
-    """Take one optimiser step on the images (M, ...); the labels stay."""
-    inputs = images.synthetic.inputs
-    updates, opt_state = optimizer.update(gradient, images.opt_state, inputs)
-    return Images(images.synthetic._replace(inputs=optax.apply_updates(inputs, updates)), opt_state)
+    """Take one optimiser step along the gradient of the examples (M, ...); the labels stay."""
+    _, pull_back = jax.vjp(lambda stored: _formation.unfold(stored, images.formation), images.stored)
+    updates, opt_state = optimizer.update(*pull_back(gradient), images.opt_state, images.stored)
+    return images.replace(stored=optax.apply_updates(images.stored, updates), opt_state=opt_state)
 
 
 def rows(key: Key, labels: jax.Array, model: Model, size_per_class: int) -> jax.Array:

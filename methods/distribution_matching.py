@@ -33,14 +33,15 @@ class DistributionMatching:
     learning_rate: float = 1.0  # of the images; the paper's is 10 from 100 images per class on
     momentum: float = 0.5
     augmentation: str = "dsa:color_crop_cutout_flip_scale_rotate"  # none: nothing; digits are not flipped
+    formation: int = 1  # f: an image stores f^2 examples, made small; ipc counts examples
     rows_at_once: int = 0  # of a network pass without batch norm; 0 chooses by platform
 
     def __post_init__(self):
-        _matching.check(self)
+        _matching.check(self, "formation")
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> Images:
         """Return the images as they are, with an idle optimiser."""
-        return _matching.start(synthetic, self.augmentation, self._optimizer())
+        return _matching.start(synthetic, self.augmentation, self._optimizer(), self.formation)
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
         """Return ``batch_size`` rows of every class, class-minor."""

@@ -4,8 +4,9 @@ One step, at one network theta, with L the cross-entropy and A an augmentation d
 
     loss = sum_c distance(dL(theta, A_c(synthetic_c)) / dtheta, dL(theta, A_c(real_c)) / dtheta)
 
-then SGD with momentum on the images, and either some epochs of training theta on the synthetic set or, after
-``match_steps`` steps, a fresh theta. So one image per class never trains a network.
+then SGD with momentum on the images (or on those that store them: methods/_formation.py), and either some epochs of
+training theta on the synthetic set or, after ``match_steps`` steps, a fresh theta. So one image per class never trains
+a network.
 
 A network with batch norm is matched with its running statistics, which 16 real examples of every class move first, as
 in the reference.
@@ -92,6 +93,7 @@ class GradientMatching:
     augmentation: str = "none"  # as in rcig.augment
     distance: str = "ours"  # mse, cos
     classes_together: int = 1  # classes whose gradients are summed and matched as one; all of them: as in DCC
+    formation: int = 1  # f: an image stores f^2 examples, made small; ipc counts examples (IDC: 2)
     match_steps: int = 0  # steps with one network; 0: as many as images per class, at most 50
     network_epochs: int = 0  # of training the network between two of them; 0: the reference's table by ipc
     network_learning_rate: float = 0.01  # plain SGD
@@ -99,7 +101,7 @@ class GradientMatching:
     rows_at_once: int = 0  # of the real examples' forward pass; 0 chooses by platform
 
     def __post_init__(self):
-        _matching.check(self, "classes_together", "network_learning_rate", "network_batch_size")
+        _matching.check(self, "formation", "classes_together", "network_learning_rate", "network_batch_size")
         if self.distance not in DISTANCES:
             raise unknown("method.distance", self.distance, DISTANCES)
         if self.match_steps < 0 or self.network_epochs < 0:
@@ -113,7 +115,7 @@ class GradientMatching:
         num_classes = synthetic.labels.shape[1]
         if num_classes % self.classes_together:
             raise UserError(f"method.classes_together {self.classes_together} does not divide {num_classes} classes")
-        images = _matching.start(synthetic, self.augmentation, self._optimizer())
+        images = _matching.start(synthetic, self.augmentation, self._optimizer(), self.formation)
         return State(images, pool.fresh(key, self.model.init, self._network_optimizer()))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:

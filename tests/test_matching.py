@@ -9,7 +9,7 @@ import optax
 import pytest
 import toy
 
-from methods import _matching, distribution_matching, gradient_matching
+from methods import _formation, _matching, distribution_matching, gradient_matching
 from rcig import augment
 from rcig.errors import UserError
 from rcig.types import Batch, Model, Outputs, Synthetic
@@ -311,6 +311,32 @@ def test_dm_is_zero_where_the_set_is_the_batch():
         np.testing.assert_allclose(value, 0, atol=1e-20)
 
 
+def test_a_stored_image_is_its_tiles_row_by_row_enlarged():
+    one, two = np.arange(4.0).reshape(4, 1, 1, 1), np.array([5.0, 9.0])
+    flat = np.broadcast_to(one, (4, 8, 8, 1))
+    stored = _formation.fold(flat, 2)
+    np.testing.assert_allclose(stored[0, ::4, ::4, 0], [[0, 1], [2, 3]], atol=1e-12)
+    np.testing.assert_allclose(_formation.unfold(stored, 2), flat, atol=1e-12)
+    narrow = np.broadcast_to(two[:, None, None], (1, 2, 2, 1))  # four tiles of one pixel, rows of 5 and of 9
+    np.testing.assert_allclose(_formation.unfold(jnp.asarray(narrow), 2)[:, 0, 0, 0], [5, 5, 9, 9])
+    tile = np.tile(np.broadcast_to(two[:, None, None], (2, 2, 1)), (2, 2, 1))[None]  # four tiles of such rows
+    rows = _formation.unfold(jnp.asarray(tile), 2)[:, :, 1, 0]
+    np.testing.assert_allclose(rows, np.broadcast_to([5, 6, 8, 9], (4, 4)))  # bilinear: 3/4 of the nearer
+
+
+def test_stored_images_move_along_the_gradient_of_what_networks_see():
+    method = distribution_matching.make(model(), batch_size=SIZE, augmentation="none", formation=2, learning_rate=0.01)
+    start = method.init(jax.random.key(0), toy.synthetic(4), batch())
+    assert start.stored.shape == (3, 8, 8, 1) and method.synthetic(start).inputs.shape == (12, 8, 8, 1)
+    key = jax.random.key(1)
+    after, metrics = jax.jit(method.step)(key, start, batch())
+    loss = jax.jit(lambda stored: method.step(key, start.replace(stored=stored), batch())[1]["loss"])
+    moved = after.stored - start.stored
+    slope = toy.central_difference(loss, start.stored, moved, 1e-4)
+    np.testing.assert_allclose(slope, -jnp.vdot(moved, moved) / 0.01, rtol=1e-5)
+    assert loss(after.stored) < metrics["loss"]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -319,6 +345,7 @@ def test_dm_is_zero_where_the_set_is_the_batch():
         ({"batch_size": 0}, "method.batch_size must be positive, not 0"),
         ({"momentum": 1.0}, r"method.momentum must lie in \[0, 1\), not 1.0"),
         ({"match_steps": -1}, "must not be negative"),
+        ({"formation": 0}, "method.formation must be positive, not 0"),
     ],
 )
 def test_bad_options(options, message):
@@ -333,5 +360,8 @@ def test_bad_sets():
     with pytest.raises(UserError, match="4 synthetic examples do not divide over 3 classes"):
         odd = Synthetic(jnp.zeros((4, *toy.SHAPE)), jnp.zeros((4, 3)))
         gradient_matching.make(model()).init(jax.random.key(0), odd, batch())
+    for formation, message in ((3, "must divide the sides of images .8, 8, 1."), (2, "be a multiple of that, not 2")):
+        with pytest.raises(UserError, match=f"method.formation {formation} .*{message}"):
+            gradient_matching.make(model(), formation=formation).init(jax.random.key(0), toy.synthetic(2), batch())
     with pytest.raises(UserError, match="classes_together 2 does not divide 3 classes"):
         gradient_matching.make(model(), classes_together=2).init(jax.random.key(0), toy.synthetic(1), batch())
