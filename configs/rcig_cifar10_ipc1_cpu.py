@@ -1,7 +1,9 @@
 """RCIG, cifar10, one image per class, for 2 CPU cores.
 
 python distill_dataset.py --config=configs/rcig_cifar10_ipc1_cpu.py --workdir=runs/cifar10
-python eval.py --distilled=runs/cifar10 --config.eval.model.width=128
+python eval.py --distilled=runs/cifar10 --config.eval.num_networks=5
+Ours in 26 minutes on one core: 41.2 ± 1.4 % at width 32, n = 5 (random real 17.1 ± 0.9 %); the paper has 53.9 ± 1.0 %
+at width 128.
 """
 
 from configs._families import rcig

@@ -53,8 +53,8 @@ class FRePo:
     learn_labels: bool = True
     batch_size: int = 1024  # real examples a step
     learning_rate: float = 3e-4  # LAMB's: the share of its norm by which a leaf moves in a step
-    temperature_learning_rate: float = 1e-2  # Adam's
-    decay_steps: int = 500000  # the rate falls to a tenth by a half cosine in so many steps; 0: constant
+    temperature_learning_rate: float = 3e-3  # Adam's; where it is small the labels grow in the temperature's place
+    decay_steps: int = 500000  # the rates fall to a tenth by a half cosine in so many steps; 0: constant
     pool_size: int = 10
     pool_learning_rate: float = 3e-4
     pool_max_age: int = 100  # an older network is replaced at its next visit
@@ -111,16 +111,17 @@ class FRePo:
         else:
             error = num_classes * losses.mse(predictions, losses.centred_targets(batch.labels, num_classes))
         loss = error - losses.label_margin(psi.labels, 1 / num_classes)
-        return loss, {"accuracy": losses.accuracy(predictions, batch.labels), "ridge_raised": raised}
+        metrics = {"accuracy": losses.accuracy(predictions, batch.labels), "ridge_raised": raised}
+        return loss, metrics | {"temperature": jnp.exp(psi.log_temperature)}
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the set as it is: no average."""
         return Synthetic(state.psi.inputs, state.psi.labels)
 
     def _optimizer(self) -> optax.GradientTransformation:
-        rate = self.learning_rate
-        rate = optax.cosine_decay_schedule(rate, self.decay_steps, 0.1) if self.decay_steps else rate
-        rules = {"set": optax.lamb(rate), "temperature": optax.adam(self.temperature_learning_rate)}
+        fall = lambda rate: optax.cosine_decay_schedule(rate, self.decay_steps, 0.1) if self.decay_steps else rate
+        temperature = optax.adam(fall(self.temperature_learning_rate))
+        rules = {"set": optax.lamb(fall(self.learning_rate)), "temperature": temperature}
         return optax.partition(rules, Psi("set", "set", "temperature"))
 
     def _pool_optimizer(self) -> optax.GradientTransformation:
