@@ -58,6 +58,23 @@ def test_strided_equals_lax(stride, sides, kernel, pad):
             assert jnp.max(jnp.abs(a - b)) < 1e-11
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (1, 4)])
+def test_a_window_larger_than_the_image(shape):
+    """Padded before the convolution, also within a vmap and a loop."""
+    (x, k), (dx, dk) = operands(9, shape, (3, 3))
+
+    def hvp(conv):
+        gradient = jax.grad(lambda x, k: jnp.sum(jnp.tanh(conv(x, k, "SAME")) ** 2), (0, 1))
+        product = lambda x, k: jax.jvp(gradient, (x, k), (dx, dk))
+        mapped = jax.vmap(product, (None, 0))(x, jnp.stack([k, dk]))
+        return jax.lax.scan(lambda c, _: (jax.tree.map(jnp.add, c, mapped), None), mapped, None, length=2)[0]
+
+    for a, b in zip(
+        *map(jax.tree.leaves, (jax.jit(hvp, static_argnums=0)(f) for f in (conv2d, reference))), strict=True
+    ):
+        assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(b))
+
+
 @pytest.mark.parametrize("batch", [8, 16, 21])  # one chunk, whole chunks, a remainder
 def test_chunked_kernel_gradient(batch):
     (x, k), _ = operands(batch)
