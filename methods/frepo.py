@@ -53,7 +53,7 @@ class FRePo:
     learn_labels: bool = True
     batch_size: int = 1024  # real examples a step
     learning_rate: float = 3e-4  # LAMB's: the share of its norm by which a leaf moves in a step
-    temperature_learning_rate: float = 3e-3  # Adam's; where it is small the labels grow in the temperature's place
+    temperature_learning_rate: float = 3e-3  # Adam's
     decay_steps: int = 500000  # the rates fall to a tenth by a half cosine in so many steps; 0: constant
     pool_size: int = 10
     pool_learning_rate: float = 3e-4
@@ -89,6 +89,8 @@ class FRePo:
         gradient = learned(gradient, self.learn_labels)
         updates, opt_state = self._optimizer().update(gradient, state.opt_state, state.psi)
         psi = optax.apply_updates(state.psi, updates)
+        if self.loss == "platt":
+            psi = _rescaled(psi, state.psi)
 
         plain = pool.regression(self.model, psi.inputs, psi.labels, self.pool_rows)
         member = pool.train(key_train, member, plain, self._pool_optimizer(), 1)
@@ -126,6 +128,16 @@ class FRePo:
 
     def _pool_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.pool_learning_rate)
+
+
+def _rescaled(psi: Psi, before: Psi) -> Psi:
+    """Return psi with labels of the norm they had; the temperature takes the factor, so the error stays.
+
+    Only the product counts there, and LAMB's steps, in proportion to the norm, would let it grow without end, to labels
+    of which a network trained on them makes nothing.
+    """
+    norm, kept = (jnp.linalg.norm(p.labels) for p in (psi, before))
+    return psi._replace(labels=psi.labels * (kept / norm), log_temperature=psi.log_temperature + jnp.log(norm / kept))
 
 
 make = FRePo

@@ -7,7 +7,7 @@ import pytest
 import toy
 
 from kernels import infinite, ridge
-from methods import rfad
+from methods import frepo, rfad
 from methods._problems import Psi
 from methods.frepo import FRePo
 from methods.rfad import RFAD
@@ -123,6 +123,21 @@ def test_lamb_moves_images_by_their_norm_times_the_rate(batch, decay_steps, rate
         state, _ = step(jax.random.key(t), state, batch)
         for new, old in zip(state.psi[:2], before[:2], strict=True):
             np.testing.assert_allclose(jnp.linalg.norm(new - old) / jnp.linalg.norm(old), 1e-3 * rate, rtol=1e-6)
+
+
+def test_labels_asked_for_classes_keep_their_norm(batch):
+    """LAMB moves them; the temperature takes what they grow by, so that the loss does not notice."""
+    method = FRePo(MODEL, pool_size=1, loss="platt", learning_rate=0.1, temperature_learning_rate=1e-3)
+    state, step = method.init(KEY, toy.synthetic(1), batch), jax.jit(method.step)
+    norm = jnp.linalg.norm(state.psi.labels)
+    for t in range(5):
+        state, _ = step(jax.random.key(t), state, batch)
+    np.testing.assert_allclose(jnp.linalg.norm(state.psi.labels), norm, rtol=1e-12)
+    assert abs(state.psi.log_temperature) > 1e-3 and not np.allclose(state.psi.labels, toy.synthetic(1).labels)
+    grown = state.psi._replace(labels=3 * state.psi.labels)
+    back = frepo._rescaled(grown, state.psi)
+    predicted = [jnp.exp(p.log_temperature) * p.labels for p in (grown, back)]
+    np.testing.assert_allclose(*predicted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["platt", "mse"])
