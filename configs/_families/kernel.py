@@ -81,21 +81,21 @@ def rfad(dataset: str, ipc: int) -> ConfigDict:
 
 
 def narrow(config: ConfigDict, num_steps: int, width: int = 32) -> ConfigDict:
-    """For a few CPU cores and a short run: a narrow network, small batches, higher rates, judged as RCIG's are.
+    """For a few CPU cores and a short run: a narrow network, small batches, higher rates; RFAD judged as RCIG's are.
 
     Under Adam a network of 1/4 the width needs about 4 times the rate to change as much.
     """
     config.num_steps, config.steps_per_dispatch, config.checkpoint_every = num_steps, 50, 500
     config.model.width = config.eval.model.width = width
-    config.method.batch_size = 256
+    config.method.batch_size, config.method.learning_rate = 256, 1e-2
     if config.method.name == "frepo":
-        rates = {"learning_rate": 1e-2, "pool_learning_rate": 3e-4 * 128 / width}
-        config.method.update(rates, decay_steps=num_steps, pool_max_age=20)  # young, as in a fifth of a long run
+        rate = 3e-4 * 128 / width
+        config.method.update(pool_learning_rate=rate, pool_max_age=20, decay_steps=num_steps)  # young: the run is short
         config.method.update(loss="platt", temperature_learning_rate=0.1)
-        config.labels.scale *= 3  # about what RCIG's labels grow to; the judge starts from outputs of size 1
+        config.labels.scale *= 3  # about what RCIG's labels grow to; networks start from outputs of size 1
+        config.eval.update(learning_rate=rate, augmentation="")
     else:
-        config.method.learning_rate = 1e-2
-    config.eval.update(learning_rate=1e-4 * 128 / width, augmentation="", num_steps=0)
+        config.eval.update(learning_rate=1e-4 * 128 / width, augmentation="", num_steps=0)
     return config
 
 
