@@ -29,7 +29,13 @@ def cell(method, name: str) -> ConfigDict:
     config = method(dataset, ipc)
     if dataset == "digits":
         return digits(config)
-    return narrow(config, 3000) if cpu else config
+    if not cpu:
+        return config
+    if config.method.name == "rfad":
+        return narrow(config, 3000)
+    config = narrow(config, 5000, width=64)
+    config.method.pool_max_age = 30
+    return config
 
 
 def kip(dataset: str, ipc: int, num_steps: int = 1000, learn_labels: bool = False) -> ConfigDict:
