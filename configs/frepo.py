@@ -25,7 +25,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     digits_ipc10          none                      97.9 ± 0.5 (random real 94.5 ± 0.4), six minutes on 2 busy cores
 
 Short runs (`_cpu` and digits) ask the regression for the classes (method.loss="platt"), not for the targets: with "mse"
-MNIST has 80.5 ± 2.4 after 10,000 steps of the same width. Width 32 has 85.8 ± 1.5 after 3,000.
+MNIST has 83.9 ± 1.6 after 10,000 steps of the same width. Width 32 has 85.8 ± 1.5 after 3,000.
 checkpoints/frepo_mnist_ipc1 is mnist_ipc1_cpu.
 """
 

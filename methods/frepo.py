@@ -137,7 +137,8 @@ def _rescaled(psi: Psi, before: Psi) -> Psi:
     of which a network trained on them makes nothing.
     """
     norm, kept = (jnp.linalg.norm(p.labels) for p in (psi, before))
-    return psi._replace(labels=psi.labels * (kept / norm), log_temperature=psi.log_temperature + jnp.log(norm / kept))
+    factor = jnp.where(norm * kept > 0, norm / kept, 1)  # labels may start at zero
+    return psi._replace(labels=psi.labels / factor, log_temperature=psi.log_temperature + jnp.log(factor))
 
 
 make = FRePo

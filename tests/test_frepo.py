@@ -138,6 +138,8 @@ def test_labels_asked_for_classes_keep_their_norm(batch):
     back = frepo._rescaled(grown, state.psi)
     predicted = [jnp.exp(p.log_temperature) * p.labels for p in (grown, back)]
     np.testing.assert_allclose(*predicted, rtol=1e-12)
+    zero = state.psi._replace(labels=0 * state.psi.labels)
+    np.testing.assert_array_equal(frepo._rescaled(grown, zero).labels, grown.labels)
 
 
 @pytest.mark.parametrize("name", ["platt", "mse"])
