@@ -22,7 +22,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     tiny_imagenet_ipc1    15.4 ± 0.3                not run yet
     tiny_imagenet_ipc10   25.4 ± 0.2                not run yet
     digits_ipc1           none                      93.0 ± 1.1 (random real 63.2 ± 3.2), a minute on one core
-    digits_ipc10          none                      98.5 ± 0.3 (random real 94.4 ± 0.4), three minutes on one core
+    digits_ipc10          none                      98.5 ± 0.3 (random real 94.4 ± 0.4), a minute on one core
 
 Short runs (`_cpu` and digits) ask the regression for the classes (method.loss="platt"), not for the targets: with "mse"
 MNIST has 83.9 ± 1.6 after 10,000 steps of the same width. Width 32 has 85.8 ± 1.5 after 3,000.
