@@ -15,7 +15,7 @@ def check(shape: tuple[int, ...], num_classes: int, factor: int) -> None:
     """Raise UserError for examples (M, H, W, C) that do not make whole stored images, each of one class."""
     if factor == 1:
         return
-    if len(shape) != 4 or factor < 1 or shape[1] % factor or shape[2] % factor:
+    if len(shape) != 4 or shape[1] % factor or shape[2] % factor:
         raise UserError(f"method.formation {factor} must divide the sides of images {shape[1:]}; choose another")
     if shape[0] // num_classes % factor**2:
         raise UserError(

@@ -4,6 +4,8 @@ Rows of a real batch are class-minor: row i is of class i % K. So an equal part 
 class, on one device or many. Synthetic sets are class-major, as everywhere: row j is of class j // ipc.
 """
 
+from math import isqrt
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,7 +25,11 @@ class Images:
     stored: jax.Array  # (M / formation^2, ...)
     labels: jax.Array  # (M, K)
     opt_state: PyTree
-    formation: int = struct.field(pytree_node=False, default=1)
+
+    @property
+    def formation(self) -> int:
+        """f, where an image stores f^2 examples."""
+        return isqrt(len(self.labels) // len(self.stored))
 
     @property
     def synthetic(self) -> Synthetic:
@@ -56,7 +62,7 @@ def start(
         )
     _formation.check(synthetic.inputs.shape, num_classes, formation)
     stored = _formation.fold(jnp.asarray(synthetic.inputs), formation)
-    return Images(stored, jnp.asarray(synthetic.labels), optimizer.init(stored), formation)
+    return Images(stored, jnp.asarray(synthetic.labels), optimizer.init(stored))
 
 
 def move(images: Images, gradient: jax.Array, optimizer: optax.GradientTransformation) -> Images:
