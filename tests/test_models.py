@@ -340,6 +340,15 @@ def test_dropout_keeps_the_mean():
     np.testing.assert_allclose(jnp.mean(dropped, 0), features, atol=0.06 * float(jnp.max(features)))
 
 
+def test_text_convnets_kernels_have_the_fans_of_a_2d_convolution():
+    model = lookup.find("rcig.models", "text_convnet").make((9, 50), 2, width=40)
+    params = jax.jit(model.init)(KEY)["params"]
+    for window, kernel in zip((3, 4, 5), (params[f"SentenceConv_{i}"]["kernel"] for i in range(3)), strict=True):
+        assert kernel.shape == (window, 50, 40)
+        fan_in, fan_out = window * 50, window * 50 * 40
+        assert abs(float(jnp.std(kernel)) * ((fan_in + fan_out) / 2) ** 0.5 - 1) < 0.05  # 6000 draws and more
+
+
 def test_the_transformers_token_is_constant_and_order_is_not_seen():
     model, variables, x = small("text_transformer")
     other = jax.jit(model.init)(jax.random.key(7, impl="rbg"))["constants"]
