@@ -2,9 +2,9 @@
 
 Parts: ``infinite``, KIP's ConvNet between ``rows`` images and as many others; ``empirical``, the NTK averaged
 over ten outputs of DC's ConvNet of ``width`` without norm, by `ntk_contracted` or (``products``) `ntk`, theirs by the
-same two routes, the network's convolutions being ours in all of them. ``devices`` virtual ones share the rows on a CPU
-(they share its cores too). ``temporary_mb`` is what XLA sets aside, ``difference`` the largest from neural-tangents
-relative to the largest entry.
+same two routes: of the same network made of stax's layers, and (``borrowed``) of ours, our convolutions with it.
+``devices`` virtual ones share the rows on a CPU (they share its cores too). ``temporary_mb`` is what XLA sets aside,
+``difference`` the largest from neural-tangents relative to the largest entry.
 
     python benchmarks/kernels.py --quick
     python benchmarks/kernels.py --case=part=infinite,side=32,devices=1
@@ -22,7 +22,7 @@ from kernels import empirical, infinite
 from kernels import neural_tangents_bridge as bridge
 from rcig import sharding
 from rcig.models import dc_convnet
-from rcig.types import Batch
+from rcig.types import Batch, PyTree
 
 Kernel = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -38,16 +38,16 @@ CASES = [
     *(
         _case("empirical", program, rows, width=width)
         for width, rows in ((32, 32), (128, 16))
-        for program in ("contracted", "theirs_contracted")
+        for program in ("contracted", "theirs_contracted", "borrowed_contracted")
     ),
-    *(_case("empirical", program, 8, width=32) for program in ("products", "theirs_products")),
+    *(_case("empirical", program, 8, width=32) for program in ("products", "theirs_products", "borrowed_products")),
     *(_case("empirical", "contracted", rows, width=32) for rows in (64, 128)),
     *(_case("empirical", "contracted", 32, width=32, devices=devices) for devices in (2, 4, 8)),
 ]
 QUICK = [
     *(_case("infinite", program, 4, 8) for program in ("ours", "theirs")),
     _case("infinite", "ours", 4, 8, devices=2),
-    *(_case("empirical", program, 4, 8, 8) for program in ("contracted", "theirs_contracted")),
+    *(_case("empirical", program, 4, 8, 8) for program in ("contracted", "theirs_contracted", "borrowed_contracted")),
 ]
 
 
@@ -93,11 +93,25 @@ def empirical_kernel(program: str, side: int, width: int) -> Kernel:
         return lambda x1, x2: empirical.ntk_contracted(fn, params, x1, x2)
     if program == "products":
         return lambda x1, x2: empirical.ntk(fn, params, x1, x2)
-    nt = bridge.load()
-    routes = {"theirs_contracted": "JACOBIAN_CONTRACTION", "theirs_products": "NTK_VECTOR_PRODUCTS"}
-    route = nt.NtkImplementation[routes[program]]
-    theirs = nt.empirical_ntk_fn(fn, trace_axes=(-1,), vmap_axes=0, implementation=route)
+    whose, route = program.split("_")
+    if whose == "theirs":
+        fn, params = stax_convnet(params)
+    nt, routes = bridge.load(), {"contracted": "JACOBIAN_CONTRACTION", "products": "NTK_VECTOR_PRODUCTS"}
+    theirs = nt.empirical_ntk_fn(fn, trace_axes=(-1,), vmap_axes=0, implementation=nt.NtkImplementation[routes[route]])
     return lambda x1, x2: theirs(x1, x2, params)
+
+
+def stax_convnet(params: PyTree) -> tuple[empirical.Apply, PyTree]:
+    """Return the same network as a user of neural-tangents makes it, of stax's layers, and ``params`` in its order."""
+    stax, layers, ordered = bridge.load().stax, [], []
+    kernels = lambda layer: (layer["kernel"], layer["bias"])
+    standard = {"parameterization": "standard", "b_std": 0.0}
+    for name in sorted(set(params) - {"head"}):
+        width = params[name]["bias"].size
+        layers += [stax.Conv(width, (3, 3), padding="SAME", **standard), stax.Relu(), stax.AvgPool((2, 2), (2, 2))]
+        ordered += [kernels(params[name]), (), ()]
+    _, apply, _ = stax.serial(*layers, stax.Flatten(), stax.Dense(params["head"]["bias"].size, **standard))
+    return apply, [*ordered, (), kernels(params["head"])]
 
 
 def ratios(rows: list[dict]) -> str:

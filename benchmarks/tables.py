@@ -57,7 +57,7 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("seconds", "plain / this", "peak_gb"),
     ),
     "kernels": (
-        "A kernel matrix; `theirs` is neural-tangents",
+        "A kernel matrix; `theirs` is neural-tangents, `borrowed` the same on our network",
         ("part", "side", "width", "rows", "devices", "program"),
         ("seconds", "plain / this", "temporary_mb", "difference"),
     ),
@@ -144,7 +144,8 @@ def _against_plain(row: dict, rows: Sequence[dict]) -> dict:
     """Return how much faster a program is than the plain one, or another's, of the same case."""
     fields = ("part", "side", "rows", "devices", "width", "ipc", "batch", "networks")
     same = lambda other: all(row.get(key) == other.get(key) for key in fields)
-    plain = [other for other in rows if other.get("program") in ("plain", "theirs") and same(other)]
+    route = str(row.get("program")).split("_")[-1]  # theirs_contracted is what contracted is compared with
+    plain = [other for other in rows if other.get("program") in ("plain", "theirs", f"theirs_{route}") and same(other)]
     return {"plain / this": plain[-1]["seconds"] / row["seconds"]} if plain else {}
 
 
