@@ -177,6 +177,18 @@ def test_a_glove_file_gives_its_vectors_and_zeros_to_the_rest(load, tsv, tmp_pat
     assert {"embeddings": "glove.txt", "dim": 3, "words_found": 2}.items() <= dataset.preprocessing.items()
 
 
+def test_vectors_are_written_as_a_glove_file(load, tsv, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RCIG_CACHE", str(tmp_path / "cache"))
+    assert main(["vectors", "tsv", str(tmp_path / "glove.txt"), f"--path={tsv}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/glove.txt has the vectors of 9 words\n"
+    trained, read = (load("tsv", path=tsv, **options) for options in ({}, {"embeddings": str(tmp_path / "glove.txt")}))
+    np.testing.assert_allclose(read.test.inputs[:], trained.test.inputs[:], rtol=1e-5)  # six digits
+    assert main(["vectors", "digits", str(tmp_path / "digits.txt")]) == 2
+    assert capsys.readouterr().err == "error: data set 'digits' has no words: name a text, such as imdb\n"
+    assert main(["vectors", "tsv", "/proc/glove.txt", f"--path={tsv}"]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot write to /proc: ")
+
+
 BAD_GLOVE = {
     "another dimension": (b"love 1 2 3\n", {"embedding_dim": 5}, "line 1 has 3 numbers, not 5: set embedding_dim"),
     "a header": (b"400000 300\nlove 1 2 3\n", {}, "line 2 has 3 numbers, not 1: fetch the file again"),

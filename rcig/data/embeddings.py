@@ -2,6 +2,7 @@
 
     table, told = trained(sentences, num_words, dim, cache_dir)      # (V, dim) float32, and what the card says of it
     table, told = from_file(Path("glove.6B.100d.txt"), words, dim=0)
+    to_file(Path("imdb.txt"), words, table)                          # for a smaller set of texts to start from
 
 Training factorises positive pointwise mutual information (Levy & Goldberg 2014, "Neural word embedding as implicit
 matrix factorization", eq. 10), M_ij = max(0, log(n_ij n / (n_i n_j))), where n_ij counts how often words i and j stand
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from rcig import files
 from rcig.data import cache
 from rcig.errors import UserError
 
@@ -125,6 +127,14 @@ def from_file(path: Path, words: Sequence[str], dim: int = 0) -> tuple[np.ndarra
     table[list(found)] = list(found.values())
     told = {"embeddings": path.name, "words_found": len(found), "digest": cache.digest(tuple(words), table)}
     return table, told
+
+
+def to_file(path: Path, words: Sequence[str], table: np.ndarray) -> int:
+    """Write vectors (V, dim) as a GloVe text file, which `from_file` reads; returns how many words have one."""
+    known = np.flatnonzero(table.any(1))
+    lines = (f"{words[row]} {' '.join(f'{number:.6g}' for number in table[row])}\n" for row in known)
+    files.write(path, "".join(lines).encode())
+    return len(known)
 
 
 def _fields(line: bytes, where: str) -> list[str]:
