@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from rcig.models import _winograd
 from rcig.models._banded import banded_conv2d
 from rcig.models._conv2d import _DIMENSIONS, conv2d
 from rcig.models._strided import strided_conv2d
@@ -43,6 +44,49 @@ def test_equals_lax_at_every_order(conv, padding, order):
     want = jax.jit(orders(reference, padding)[order])(*args)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(b))
+
+
+WIDE = {  # batch, shape, padding: one block and several, whole tiles and not, a remainder
+    "whole": (4, (8, 8), "SAME"),
+    "blocks": (5, (32, 16), "SAME"),
+    "cut": (4, (7, 14), "SAME"),
+    "valid": (4, (10, 9), "VALID"),
+    "padded": (2, (10, 13), ((3, 3), (0, 2))),
+}
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_wide_convolutions_and_their_kernel_gradients_equal_lax(case):
+    batch, shape, padding = WIDE[case]
+    (x, k), _ = operands(batch, shape, (3, 3), (32, 40))
+    assert _winograd.suits(k.shape, reference(x, k, padding).shape)
+    for order in ("value", "gradient"):
+        got, want = (jax.jit(orders(conv, padding)[order])(x, k) for conv in (conv2d, reference))
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert jnp.max(jnp.abs(a - b)) <= 1e-11 * jnp.max(jnp.abs(b))
+
+
+def test_wide_convolutions_are_rounded_as_documented_or_not_at_all():
+    (x, k), _ = operands(4, (16, 16), (3, 3), (64, 64))
+    single = (x.astype(jnp.float32), k.astype(jnp.float32))
+    y, exact = conv2d(*single), reference(x, k, "SAME")
+    assert 5e-7 < jnp.std(y - exact) / jnp.std(exact) < 5e-6
+    with jax.default_matmul_precision("float32"):
+        plain = conv2d(*single)
+    assert jnp.std(plain - exact) / jnp.std(exact) < 5e-7
+
+
+@pytest.mark.parametrize(
+    "kernel, outputs",
+    [
+        ((3, 3, 16, 64), (64, 8, 8, 64)),
+        ((5, 5, 64, 64), (64, 8, 8, 64)),
+        ((3, 3, 64, 64), (3, 8, 8, 64)),
+        ((3, 3, 64, 64), (64, 2, 2, 64)),
+    ],
+)
+def test_narrow_few_or_small_convolutions_are_plain(kernel, outputs):
+    assert not _winograd.suits(kernel, outputs)
 
 
 @pytest.mark.parametrize("stride, sides, kernel, pad", [(4, (17, 18, 20, 24), (11, 10), 2), (2, (7, 8), (3, 3), 1)])

@@ -21,6 +21,9 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from rcig.models import _winograd
+from rcig.models._blocks import sum_blocks
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -55,7 +58,9 @@ def _plain(x, k, *, padding):
 
 
 def _fast(x, k, *, padding):
-    """The same, where XLA for the CPU calls its fast kernel: only while the window fits into the unpadded image."""
+    """The same for a CPU: Winograd's, or where XLA calls its fast kernel, while the window fits the unpadded image."""
+    if _winograd.suits(k.shape, _conv_shape(x, k, padding=padding).shape):
+        return _winograd.conv(x, k, padding=padding)
     if any(window > side for window, side in zip(k.shape[:2], x.shape[1:3], strict=True)):
         x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))  # or XLA takes the padding back
         padding = ((0, 0), (0, 0))
@@ -63,20 +68,14 @@ def _fast(x, k, *, padding):
 
 
 def _fast_correlate(x, y, *, padding):
-    """k[h,w,c,o] = sum_{b,i,j} x[b, i+h-top, j+w-left, c] y[b,i,j,o]: images become channels."""
+    """k[h,w,c,o] = sum_{b,i,j} x[b, i+h-top, j+w-left, c] y[b,i,j,o]: Winograd's, or images become channels."""
+    if _winograd.suits(_correlate_shape(x, y, padding=padding).shape, y.shape):
+        return _winograd.correlate(x, y, padding=padding)
 
     def chunk(x, y):
         return _fast(x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3), padding=padding)  # (C, h, w, O)
 
-    whole = len(x) // _CHUNK
-    if whole < 2:
-        return chunk(x, y).transpose(1, 2, 0, 3)
-    parts = [a[: whole * _CHUNK].reshape(whole, _CHUNK, *a.shape[1:]) for a in (x, y)]
-    first = chunk(*(p[0] for p in parts))
-    k, _ = lax.scan(lambda total, part: (total + chunk(*part), None), first, tuple(p[1:] for p in parts))
-    if len(x) % _CHUNK:
-        k += chunk(x[whole * _CHUNK :], y[whole * _CHUNK :])
-    return k.transpose(1, 2, 0, 3)
+    return sum_blocks(chunk, (x, y), _CHUNK).transpose(1, 2, 0, 3)
 
 
 def _conv_shape(x, k, *, padding):
