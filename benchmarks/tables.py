@@ -49,7 +49,7 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "conv2d": (
         "Our convolution and lax's inside `lax.scan`, milliseconds a step",
         ("loop", "width", "side", "batch"),
-        ("ours_ms", "lax_ms", "ratio"),
+        ("ours_ms", "float32_ms", "lax_ms", "ratio"),
     ),
     "matching_step": (
         "One step of DM, DC, DSA, or an epoch of their evaluation; `plain` is a Python loop over classes and networks",
