@@ -3,6 +3,8 @@
 python distill_dataset.py --config=configs/sldd_imdb_20.py --workdir=runs/sldd_imdb_20
 python eval.py --distilled=runs/sldd_imdb_20
 Paper: 80 %.
+Ours in 35 minutes of a CPU core, word vectors from the training split, with --config.num_steps=1500
+--config.method.halve_every=375: 84.2 % (random real 51.2 %), checkpoints/sldd_imdb_20.
 """
 
 from configs._families import text

@@ -3,9 +3,9 @@
 Kim 2014, as Sucholutsky and Schonlau 2019 (soft labels) train it on embedded sentences: Xavier-normal kernels, zero
 biases, dropout also while distilling. At embedding 100: 120,300 parameters and 301 for each class; 300 features.
 
-Its convolutions are 2-D there, over an image of one channel (L, E): a kernel's fan-out is ``window * E * width``, not
-``window * width``, and Xavier's standard deviation for 100 filters of 300 numbers 0.008, not 0.06. It matters: with
-the larger one the features of all texts are much alike, and no schedule of a few steps tells reviews apart.
+Its convolutions are 2-D there, over an image (L, E) of one channel: a kernel's fan-out is ``window * E * width``, not
+``window * width``, and Xavier's standard deviation for 100 filters of 300 numbers 0.008, not 0.06. With the larger one
+the features of all texts are much alike, and five steps on distilled sentences do not tell reviews apart: 50 %, not 84.
 """
 
 from collections.abc import Callable
