@@ -42,7 +42,7 @@ QUICK = [{"width": 8, "ipc": 1, "batch": 32, "program": program, "steps": 2} for
 
 
 def flop(width: int, ipc: int, batch: int, program: str, products: float, pool_steps: float) -> float:
-    """Return the floating-point operations of one meta-step's convolutions.
+    """Return the floating-point operations of one meta-step's convolutions, as sums of products (Winograd's are fewer).
 
     One image forward costs F = 2 sum_i (3 s_i - 2)^2 c_{i-1} c_i over blocks of side s_i = 32, 16, 8 and widths
     c = 3, w, 2w, 4w (taps outside the image are not counted). In units of F a row, as XLA counts them: parameter
