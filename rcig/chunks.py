@@ -32,13 +32,29 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
     whole = num_rows // size
     if whole < 2:
         return fn(rows)
-    chunks = jax.tree.map(lambda a: a[: whole * size].reshape(size, whole, *a.shape[1:]).swapaxes(0, 1), rows)
-    results = jax.lax.map(fn, chunks)  # (whole, size, ...)
+    results = jax.lax.map(fn, _chunks(rows, whole, size))  # (whole, size, ...)
     results = jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(whole * size, *a.shape[2:]), results)
     if whole * size == num_rows:
         return results
     rest = fn(jax.tree.map(lambda a: a[whole * size :], rows))
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, rest)
+
+
+def sum_rows(fn: Callable[[PyTree], jax.Array], rows: PyTree, size: int) -> jax.Array:
+    """Return ``fn(rows)`` for an ``fn`` that sums over rows, ``size`` of them at a time, as `map_rows` takes them."""
+    num_rows = len(jax.tree.leaves(rows)[0])
+    whole = num_rows // size
+    if whole < 2:
+        return fn(rows)
+    chunks = _chunks(rows, whole, size)
+    first, others = (jax.tree.map(lambda a, part=part: a[part], chunks) for part in (0, slice(1, None)))
+    total, _ = jax.lax.scan(lambda total, chunk: (total + fn(chunk), None), fn(first), others)
+    return total + fn(jax.tree.map(lambda a: a[whole * size :], rows)) if num_rows % size else total
+
+
+def _chunks(rows: PyTree, whole: int, size: int) -> PyTree:
+    """Return the first ``whole * size`` rows as (whole, size, ...), every ``whole``-th row in one chunk."""
+    return jax.tree.map(lambda a: a[: whole * size].reshape(size, whole, *a.shape[1:]).swapaxes(0, 1), rows)
 
 
 def map_features(model: Model, variables: Variables, inputs: jax.Array, size: int = 0) -> jax.Array:

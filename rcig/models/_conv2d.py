@@ -22,8 +22,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from rcig.chunks import sum_rows
 from rcig.models import _winograd
-from rcig.models._blocks import sum_blocks
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -73,10 +73,10 @@ def _fast_correlate(x, y, *, padding):
     if _winograd.suits(_correlate_shape(x, y, padding=padding).shape, y.shape):
         return _winograd.correlate(x, y, padding=padding)
 
-    def chunk(x, y):
-        return _fast(x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3), padding=padding)  # (C, h, w, O)
+    def chunk(xy):
+        return _fast(xy[0].transpose(3, 1, 2, 0), xy[1].transpose(1, 2, 0, 3), padding=padding)  # (C, h, w, O)
 
-    return sum_blocks(chunk, (x, y), _CHUNK).transpose(1, 2, 0, 3)
+    return sum_rows(chunk, (x, y), _CHUNK).transpose(1, 2, 0, 3)
 
 
 def _conv_shape(x, k, *, padding):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rcig.models._blocks import map_blocks, sum_blocks
+from rcig.chunks import map_rows, sum_rows
 
 _B = np.array(  # B^T
     [
@@ -58,7 +58,7 @@ def conv(x: jax.Array, k: jax.Array, *, padding) -> jax.Array:
         products = lax.dot_general(_tiles_in(x, grid), kernel, (((2,), (1,)), ((0,), (0,))))  # (36, tiles, O)
         return _tiles_out(products.reshape(6, 6, len(x), *grid, -1))
 
-    return map_blocks(block, _padded(x, padding, grid), _images(grid))[:, :height, :width]
+    return map_rows(block, _padded(x, padding, grid), _images(grid))[:, :height, :width]
 
 
 def correlate(x: jax.Array, y: jax.Array, *, padding) -> jax.Array:
@@ -66,10 +66,10 @@ def correlate(x: jax.Array, y: jax.Array, *, padding) -> jax.Array:
     grid = _grid(y.shape[1:3])
     y = jnp.pad(y, ((0, 0), *((0, _TILE * n - side) for n, side in zip(grid, y.shape[1:3], strict=True)), (0, 0)))
 
-    def block(x, y):
-        return lax.dot_general(_tiles_in(x, grid), _tiles_back(y), (((1,), (1,)), ((0,), (0,))))  # (36, C, O)
+    def block(xy):
+        return lax.dot_general(_tiles_in(xy[0], grid), _tiles_back(xy[1]), (((1,), (1,)), ((0,), (0,))))  # (36, C, O)
 
-    total = sum_blocks(block, (_padded(x, padding, grid), y), _images(grid))
+    total = sum_rows(block, (_padded(x, padding, grid), y), _images(grid))
     total = total.reshape(6, 6, *total.shape[1:])
     rows = _along(_G.T, [total[:, i] for i in range(6)])  # (3, 6, C, O)
     return _along(_G.T, [rows[:, j] for j in range(6)], 1)
