@@ -35,7 +35,8 @@ def test_the_real_files(tmp_path):
     assert test == [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]
     assert abs(dataset.train.inputs.mean()) < 1e-3 and abs(dataset.train.inputs.std() - 1) < 1e-3
     pixels = dataset.decode(dataset.train.inputs[:100])
-    assert pixels.min() == 0 and pixels.max() > 0.99 and np.median(pixels) < 0.1  # ink is white, on black paper
+    assert abs(pixels.min()) < 1e-6 and pixels.max() > 0.99 and np.median(pixels) < 0.1  # ink is white, on black paper
+    assert abs(dataset.preprocessing["mean"][0] - 0.15973) < 1e-3  # that of the copy which DD reads
 
 
 def test_values_are_mapped_to_the_unit_interval_and_resized(tmp_path):
@@ -50,9 +51,12 @@ def test_values_are_mapped_to_the_unit_interval_and_resized(tmp_path):
     assert native.train.inputs.shape == (10, 16, 16, 1) and native.class_names == tuple("0123456789")
     np.testing.assert_allclose(native.train.inputs[:, 3, 5, 0], np.linspace(0, 1, 10), atol=1e-6)
     np.testing.assert_array_equal(native.test.inputs[-1, 2, :, 0], np.arange(16) >= 8)
-    places = (np.arange(28) + 0.5) * 16 / 28 - 0.5  # of output pixels, in input pixels
-    expected = np.interp(places, np.arange(16), np.arange(16) >= 8)
+    places = (np.arange(22) + 0.5) * 16 / 22 - 0.5  # of output pixels, in input pixels
+    expected = np.pad(np.interp(places, np.arange(16), np.arange(16) >= 8), 3)
     np.testing.assert_allclose(load().test.inputs[-1, 9, :, 0], expected, atol=1e-6)
+    assert not load().test.inputs[-1, [0, 2, 25, 27]].any() and load().test.inputs[-1, [3, 24]].any()
+    assert load(resolution=17).test.inputs[-1].any((1, 2)).tolist() == 16 * [True] + [False]  # framed by one pixel
+    assert load(resolution=12).test.inputs[-1].any((1, 2)).all()
     assert native.test.labels[-1] == 3 and usps.locate(tmp_path / "tfds") == location  # also beside the folder
 
 

@@ -1,8 +1,10 @@
 """USPS: zip-code digits (LeCun et al. 1990) in the files of "The Elements of Statistical Learning".
 
 Two gzipped text files, a line an image: the digit, then 256 grey values from -1 (paper) to 1 (ink), row by row; 7291
-training and 2007 test images of 16x16. Here they lie in [0, 1], ink white as in MNIST, resized bilinearly (Pillow) to
-MNIST's 28x28 unless another resolution is said. DD (Wang et al. 2018) reads CoGAN's copy instead: 28x28, 7438 and 1860.
+training and 2007 test images of 16x16. Here they lie in [0, 1], ink white as in MNIST, in MNIST's 28x28 unless another
+resolution is said: digits fill 16x16 to its edges, so they are resized (bilinearly, by Pillow) to 22x22 and framed. DD
+(Wang et al. 2018) reads CoGAN's copy, 28x28, 7438 and 1860, whose mean grey, 0.160, is that of 22 pixels (0.260 without
+a frame); LeNets trained on MNIST know 88 % of such digits, DD's know 90, and 73 without a frame.
 """
 
 import gzip
@@ -20,6 +22,7 @@ from rcig.errors import UserError
 FILES = ("zip.train.gz", "zip.test.gz")
 URL = "https://hastie.su.domains/ElemStatLearn/datasets"
 _SIDE = 16
+_FILLED = 22 / 28  # of the frame; but a digit never has fewer pixels than in the files, where they fit
 
 
 def locate(data_dir: Path) -> Path | None:
@@ -30,7 +33,7 @@ def locate(data_dir: Path) -> Path | None:
 
 def read(location: Path, cache_dir: Path, resolution: int = 28) -> Raw:
     """Read both files to float32 (N, resolution, resolution, 1) in [0, 1]. Raises UserError for broken files."""
-    key = cache.digest("usps", cache.files_digest(location), resolution)
+    key = cache.digest("usps", cache.files_digest(location), resolution, _FILLED)
     return from_arrays(cache.remember(cache_dir, key, partial(_decode, location, resolution)))
 
 
@@ -53,6 +56,8 @@ def _read_file(path: Path, resolution: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resized(image: np.ndarray, resolution: int) -> np.ndarray:
-    """Return a (16, 16) image as (resolution, resolution)."""
-    resized = Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(resized), 0, 1)  # weights sum to 1 but for rounding
+    """Return a (16, 16) image as (resolution, resolution), with its frame."""
+    side = max(round(_FILLED * resolution), min(_SIDE, resolution))
+    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+    before = (resolution - side) // 2
+    return np.pad(np.clip(np.asarray(resized), 0, 1), (before, resolution - side - before))  # clip: rounding
