@@ -3,8 +3,8 @@
 Two gzipped text files, a line an image: the digit, then 256 grey values from -1 (paper) to 1 (ink), row by row; 7291
 training and 2007 test images of 16x16. Here they lie in [0, 1], ink white as in MNIST, in MNIST's 28x28 unless another
 resolution is said: digits fill 16x16 to its edges, so they are resized (bilinearly, by Pillow) to 22x22 and framed. DD
-(Wang et al. 2018) reads CoGAN's copy, 28x28, 7438 and 1860, whose mean grey, 0.160, is that of 22 pixels (0.260 without
-a frame); LeNets trained on MNIST know 88 % of such digits, DD's know 90, and 73 without a frame.
+(Wang et al. 2018) reads CoGAN's copy, 28x28, 7438 and 1860, whose mean grey, 0.160, is nearest to that of 22 pixels:
+0.162, and 0.26 without a frame. LeNets trained on MNIST know 88 % of such digits, DD's know 90; without a frame 73.
 """
 
 import gzip
