@@ -141,9 +141,10 @@ def _named(row: dict) -> dict:
 
 
 def _against_plain(row: dict, rows: Sequence[dict]) -> dict:
-    """Return how much faster a program is than the plain one, or another's, of the same case."""
+    """Return how much faster a program is than the plain one, or another's, of the same case and commit."""
     fields = ("part", "side", "rows", "devices", "width", "ipc", "batch", "networks")
-    same = lambda other: all(row.get(key) == other.get(key) for key in fields)
+    commit = lambda row: str(row.get("commit")).removesuffix("-dirty")
+    same = lambda other: commit(row) == commit(other) and all(row.get(key) == other.get(key) for key in fields)
     route = str(row.get("program")).split("_")[-1]  # theirs_contracted is what contracted is compared with
     plain = [other for other in rows if other.get("program") in ("plain", "theirs", f"theirs_{route}") and same(other)]
     return {"plain / this": plain[-1]["seconds"] / row["seconds"]} if plain else {}
