@@ -1,5 +1,6 @@
 """KIP and label solve against their formulas and finite differences; the kernel protocol by hand."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -11,6 +12,7 @@ import toy
 from kernels import infinite, ridge
 from methods.kip import KIP
 from methods.label_solve import LabelSolve
+from rcig import data
 from rcig.errors import UserError
 from rcig.evaluation import kernel as protocol
 from rcig.types import Batch, Synthetic
@@ -64,6 +66,24 @@ def test_solved_labels_are_the_least_squares_solution(batch):
     expected, *_ = np.linalg.lstsq(a, targets, rcond=None)
     np.testing.assert_allclose(solved.labels, expected, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose(metrics["loss"], np.mean((a @ expected - targets) ** 2) / 2, rtol=1e-4)
+
+
+def test_the_convnets_kernel_knows_digits_and_better_by_solved_labels():
+    """Of one real image a class."""
+    dataset = data.load("digits")
+    train, test = (
+        Batch(part.inputs[:60].astype(np.float64), part.labels[:60]) for part in (dataset.train, dataset.test)
+    )
+    first = [np.flatnonzero(train.labels == label)[0] for label in range(10)]
+    start = Synthetic(jnp.asarray(train.inputs[first]), jnp.eye(10) - 0.1)
+    method = LabelSolve(MODEL, kernel="convnet", depth=1)
+    solved, _ = jax.jit(method.step)(None, method.init(None, start, train), train)
+    few, options = dataclasses.replace(dataset, train=train, test=test), protocol.KernelRegression("convnet", 1)
+    hard, soft = (
+        protocol.evaluate(jax.random.key(0), labelled, few, None, options).accuracy
+        for labelled in (start, method.synthetic(solved))
+    )
+    assert soft > max(hard, 0.5)
 
 
 def test_the_protocol_is_kernel_regression():
