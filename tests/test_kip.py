@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from data_files import real_folder
 
 from kernels import infinite, ridge
 from methods.kip import KIP
@@ -68,12 +69,17 @@ def test_solved_labels_are_the_least_squares_solution(batch):
     np.testing.assert_allclose(metrics["loss"], np.mean((a @ expected - targets) ** 2) / 2, rtol=1e-4)
 
 
-def test_the_convnets_kernel_knows_digits_and_better_by_solved_labels():
-    """Of one real image a class."""
-    dataset = data.load("digits")
-    train, test = (
-        Batch(part.inputs[:60].astype(np.float64), part.labels[:60]) for part in (dataset.train, dataset.test)
-    )
+@pytest.mark.parametrize(
+    "name, rows, pool", [("digits", 60, 1), pytest.param("mnist", 1000, 4, marks=pytest.mark.slow)]
+)
+def test_the_convnets_kernel_knows_images_and_better_by_solved_labels(name, rows, pool):
+    """Of one real image a class; of MNIST's, means of ``pool`` pixels: the cost is the fourth power of the side."""
+    folder = real_folder()
+    if name == "mnist" and not (folder / name).is_dir():
+        pytest.skip(f"no mnist in {folder}: set TFDS_DATA_DIR")
+    dataset = data.load(name, data_dir=folder)
+    small = lambda x: x.reshape(len(x), -1, pool, x.shape[2] // pool, pool, 1).mean((2, 4)).astype(np.float64)
+    train, test = (Batch(small(part.inputs[:rows]), part.labels[:rows]) for part in (dataset.train, dataset.test))
     first = [np.flatnonzero(train.labels == label)[0] for label in range(10)]
     start = Synthetic(jnp.asarray(train.inputs[first]), jnp.eye(10) - 0.1)
     method = LabelSolve(MODEL, kernel="convnet", depth=1)
