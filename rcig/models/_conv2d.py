@@ -11,7 +11,7 @@ a loop costs what the straight line costs, at every order and for jvp, vjp, hvp 
 chunks of 8 images, which keeps its operands in cache (3-5 times faster for 64 and more images). A window larger than
 the image, as where a 28-pixel image is padded to 32 or a deep network has come down to 2 pixels, meets an image that is
 padded before (10-100 times faster). Wide 3x3 convolutions, and their kernel gradients, are Winograd's (1.4-3 times
-faster, see `_winograd`), unless ``precision`` is float32.
+faster, see `_winograd`), unless ``precision`` is float32; thin ones are matrix products (2-15 times, see `_banded`).
 
 On GPU and TPU ``conv2d`` is ``lax``'s own convolution.
 """
@@ -23,7 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from rcig.chunks import sum_rows
-from rcig.models import _winograd
+from rcig.models import _banded, _winograd
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -59,7 +59,9 @@ def _plain(x, k, *, padding):
 
 
 def _fast(x, k, *, padding):
-    """The same for a CPU: Winograd's, or where XLA calls its fast kernel, while the window fits the unpadded image."""
+    """The same for a CPU: Winograd's, banded, or where XLA calls its fast kernel, while the window fits the image."""
+    if _banded.suits(k.shape):
+        return _banded.conv(x, k, padding=padding)
     if _winograd.suits(k.shape, _conv_shape(x, k, padding=padding).shape):
         return _winograd.conv(x, k, padding=padding)
     if any(window > side for window, side in zip(k.shape[:2], x.shape[1:3], strict=True)):
@@ -69,8 +71,11 @@ def _fast(x, k, *, padding):
 
 
 def _fast_correlate(x, y, *, padding):
-    """k[h,w,c,o] = sum_{b,i,j} x[b, i+h-top, j+w-left, c] y[b,i,j,o]: Winograd's, or images become channels."""
-    if _winograd.suits(_correlate_shape(x, y, padding=padding).shape, y.shape):
+    """k[h,w,c,o] = sum_{b,i,j} x[b, i+h-top, j+w-left, c] y[b,i,j,o]: one of theirs, or images become channels."""
+    kernel = _correlate_shape(x, y, padding=padding).shape
+    if _banded.suits(kernel):
+        return _banded.correlate(x, y, padding=padding)
+    if _winograd.suits(kernel, y.shape):
         return _winograd.correlate(x, y, padding=padding)
 
     def chunk(xy):

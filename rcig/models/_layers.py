@@ -102,19 +102,21 @@ def pool_layer(name: str) -> Callable[[jax.Array], jax.Array]:
 def max_pool(x: jax.Array, window: int, stride: int, pad: int = 0) -> jax.Array:
     """Maximum over windows, padded by -inf on every side. (B,H,W,C) -> (B,(H+2*pad-window)//stride+1,W',C).
 
-    Rows first, then columns: for windows of 3 at stride 2, 2-3 times faster than reduce_window when differentiated on a
-    CPU, once or twice. Windows that tile the image are a reshape, another 2 times faster. Ties share the derivative, or
-    the first takes it.
+    Rows first, then columns, as a chain of choices: when differentiated on a CPU, once or twice, 2-3 times faster than
+    reduce_window, and where windows tile the image than jnp.max. Of equals the first takes the derivative.
     """
-    if window == stride and not pad:
-        height, width = x.shape[1] // stride, x.shape[2] // stride
-        x = x[:, : stride * height, : stride * width].reshape(len(x), height, stride, width, stride, -1)
-        return jnp.max(x, (2, 4))
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=-jnp.inf)
+    tiled = window == stride and not pad
+    x = x if tiled else jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=-jnp.inf)
     for axis in (1, 2):
-        last = x.shape[axis] - window + 1
-        slices = [lax.slice_in_dim(x, start, start + last, stride, axis) for start in range(window)]
-        x = reduce(lambda a, b: jnp.where(b > a, b, a), slices)  # jnp.maximum is 2 times slower at the second order
+        if tiled:
+            whole = x.shape[axis] // stride
+            x = lax.slice_in_dim(x, 0, stride * whole, 1, axis)
+            x = x.reshape(*x.shape[:axis], whole, stride, *x.shape[axis + 1 :])
+            parts = [lax.index_in_dim(x, start, axis + 1, keepdims=False) for start in range(stride)]
+        else:
+            last = x.shape[axis] - window + 1
+            parts = [lax.slice_in_dim(x, start, start + last, stride, axis) for start in range(window)]
+        x = reduce(lambda a, b: jnp.where(b > a, b, a), parts)  # jnp.maximum is 2 times slower at the second order
     return x
 
 

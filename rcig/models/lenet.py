@@ -10,7 +10,6 @@ from collections.abc import Callable
 from flax import linen as nn
 
 from rcig.errors import UserError
-from rcig.models._banded import banded_conv2d
 from rcig.models._initializers import layer_initializers
 from rcig.models._layers import Conv, as_model, max_pool, outputs
 from rcig.types import Model
@@ -24,7 +23,7 @@ class LeNet(nn.Module):
     def __call__(self, x, train):
         pad = max(0, (32 - x.shape[1]) // 2)
         for width, padding in ((6, ((pad, pad), (pad, pad))), (16, "VALID")):
-            x = Conv(width, (5, 5), padding, convolve=banded_conv2d, **self.inits(25 * x.shape[-1]))(x)
+            x = Conv(width, (5, 5), padding, **self.inits(25 * x.shape[-1]))(x)
             x = nn.relu(max_pool(x, 2, 2))  # the maximum first: the same value for a quarter of the work
         x = x.reshape(len(x), -1)  # (B, 400), of 64 pixels (B, 2704)
         for width in (120, 84):
