@@ -22,7 +22,7 @@ import optax
 from flax import struct
 
 from rcig import augment, losses, sharding, unroll
-from rcig.chunks import map_rows
+from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
 from rcig.schedule import check_attack, draw, inner_loss, learn
@@ -128,15 +128,22 @@ class BPTT:
     def outer_loss(self, key: Key, variables: Variables, psi: Psi, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the loss on a real batch of a network trained on the set, and its accuracy."""
         trained = learn(key, self.model, variables, _set(psi), self.label_softmax, self._mode(variables, psi))
-        apply = lambda x: self.model.apply(trained, x, False, None)[0].logits
-        logits = map_rows(apply, batch.inputs, self.rows_at_once)
-        labels, metrics = batch.labels, {"accuracy": losses.accuracy(logits, batch.labels)}
+
+        def outcome(trained, batch):
+            logits, labels = self.model.apply(trained, batch.inputs, False, None)[0].logits, batch.labels
+            metrics = {"accuracy": losses.accuracy(logits, labels)}
+            if self.attack:
+                attacked, (_, target) = labels == self.attack[0], self.attack
+                labels = jnp.where(attacked, target, labels)
+                taken = attacked & (jnp.argmax(logits, axis=1) == target)
+                metrics |= {"attacked": jnp.mean(attacked), "taken": jnp.mean(taken)}
+            return losses.cross_entropy(logits, labels), metrics
+
+        loss, metrics = mean_rows(outcome, trained, batch, self.rows_at_once)
         if self.attack:
-            attacked, (_, target) = labels == self.attack[0], self.attack
-            labels = jnp.where(attacked, target, labels)
-            taken = jnp.sum(attacked & (jnp.argmax(logits, axis=1) == target))
-            metrics["attack_success"] = taken / jnp.maximum(jnp.sum(attacked), 1)
-        return losses.cross_entropy(logits, labels), metrics
+            attacked, taken = metrics.pop("attacked"), metrics.pop("taken")
+            metrics["attack_success"] = taken / jnp.maximum(attacked, 1 / len(batch.labels))
+        return loss, metrics
 
     def _mode(self, variables: Variables, psi: Psi) -> str:
         if self.mode != "auto":

@@ -23,7 +23,7 @@ from flax import struct
 
 from methods import _addressing
 from rcig import augment, losses, sharding, unroll
-from rcig.chunks import map_rows
+from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
 from rcig.schedule import inner_loss
@@ -147,9 +147,12 @@ class RaTBPTT:
         begin = unroll.skip(key_rows, loss, rule, begin, select, self.inner_rate, first)
         rates = jnp.full(self.window, self.inner_rate, inputs.dtype)
         trained = unroll.train(key_rows, loss, rule, begin, select, rates, first=first, mode=self.mode)
-        apply = lambda x: self.model.apply({**variables, "params": trained.params}, x, False, None)[0].logits
-        logits = map_rows(apply, real, self.rows_at_once)
-        return losses.cross_entropy(logits, batch.labels), losses.accuracy(logits, batch.labels)
+
+        def outcome(params, batch):
+            logits = self.model.apply({**variables, "params": params}, batch.inputs, False, None)[0].logits
+            return losses.cross_entropy(logits, batch.labels), losses.accuracy(logits, batch.labels)
+
+        return mean_rows(outcome, trained.params, batch._replace(inputs=real), self.rows_at_once)
 
     def _minibatch(self, key: Key, ipc: int, num_classes: int) -> jax.Array:
         """Draw rows of a class-major set: as many of each class, of all classes or of some."""

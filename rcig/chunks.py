@@ -5,6 +5,7 @@ memory of a forward pass, and with ``remat`` that of a backward pass too.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +26,10 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
       size: rows at a time; 0 chooses by platform: 16 on a CPU, else all. Chunks of an explicit size are
         rematerialised: a backward pass holds one chunk's activations and costs one more forward pass.
     """
-    num_rows = len(jax.tree.leaves(rows)[0])
+    num_rows = _count(rows)
     if size:
         fn = jax.checkpoint(fn, prevent_cse=False)
-    size = size or (_CPU_ROWS if jax.default_backend() == "cpu" else num_rows)
+    size = size or _size(num_rows)
     whole = num_rows // size
     if whole < 2:
         return fn(rows)
@@ -40,16 +41,52 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, rest)
 
 
-def sum_rows(fn: Callable[[PyTree], jax.Array], rows: PyTree, size: int) -> jax.Array:
+def mean_rows(
+    fn: Callable[[PyTree, PyTree], tuple[jax.Array, PyTree]], params: PyTree, rows: PyTree, size: int = 0
+) -> tuple[jax.Array, PyTree]:
+    """Return ``fn(params, rows)``, a loss and metrics that are means over rows, computed in chunks of ``size`` rows.
+
+    The loss's gradient by ``params`` is taken along the way, so that no activation outlives its chunk: a fifth faster
+    on a CPU than to differentiate `map_rows`, and without the second forward pass of explicit chunks. Differentiable
+    once, in reverse, by ``params`` only.
+
+    Args: fn, params, rows as said, rows a tree of arrays (B, ...); size as in `map_rows`.
+    """
+    num_rows = _count(rows)
+    size = size or _size(num_rows)
+
+    def mean(fn, params, rows):
+        part = lambda chunk: jax.tree.map(lambda a: a * (_count(chunk) / num_rows), fn(params, chunk))
+        return sum_rows(part, rows, size)
+
+    value = jax.custom_vjp(partial(mean, fn))
+    value.defvjp(
+        partial(mean, jax.value_and_grad(fn, has_aux=True)),
+        lambda grads, cotangent: (jax.tree.map(lambda g: cotangent[0] * g, grads), None),
+    )
+    return value(params, rows)
+
+
+def sum_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> PyTree:
     """Return ``fn(rows)`` for an ``fn`` that sums over rows, ``size`` of them at a time, as `map_rows` takes them."""
-    num_rows = len(jax.tree.leaves(rows)[0])
+    num_rows = _count(rows)
     whole = num_rows // size
     if whole < 2:
         return fn(rows)
     chunks = _chunks(rows, whole, size)
     first, others = (jax.tree.map(lambda a, part=part: a[part], chunks) for part in (0, slice(1, None)))
-    total, _ = jax.lax.scan(lambda total, chunk: (total + fn(chunk), None), fn(first), others)
-    return total + fn(jax.tree.map(lambda a: a[whole * size :], rows)) if num_rows % size else total
+    add = partial(jax.tree.map, jnp.add)
+    total, _ = jax.lax.scan(lambda total, chunk: (add(total, fn(chunk)), None), fn(first), others)
+    return add(total, fn(jax.tree.map(lambda a: a[whole * size :], rows))) if num_rows % size else total
+
+
+def _count(rows: PyTree) -> int:
+    return len(jax.tree.leaves(rows)[0])
+
+
+def _size(num_rows: int) -> int:
+    """Return how many rows at a time this platform wants."""
+    return _CPU_ROWS if jax.default_backend() == "cpu" else num_rows
 
 
 def _chunks(rows: PyTree, whole: int, size: int) -> PyTree:

@@ -47,6 +47,17 @@ def test_outer_gradient_equals_central_differences(batch):
         np.testing.assert_allclose(inner, numeric, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("rows_at_once", [7, 20])
+def test_chunks_of_the_outer_batch_change_neither_gradient_nor_metrics(batch, rows_at_once):
+    def outcome(rows):
+        method, state = started(batch, attack=(0, 1), rows_at_once=rows)
+        loss = lambda psi: method.outer_loss(jax.random.key(1), MODEL.init(jax.random.key(5)), psi, batch)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(state.psi)
+
+    for a, b in zip(*(jax.tree.leaves(outcome(rows)) for rows in (rows_at_once, 48)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14)
+
+
 def test_rates_start_where_said_and_the_set_carries_them(batch):
     method, state = started(batch)
     rates = method.synthetic(state).learning_rates
