@@ -34,7 +34,8 @@ _TRAJECTORIES = {  # (data set, images per class): the options above, and whethe
     ("tiny_imagenet", 1): (10, 2, 10, 1e4, 1e-4, 0.01, 0, False),
     ("tiny_imagenet", 10): (20, 2, 40, 1e4, 1e-4, 0.01, 200, False),
     ("tiny_imagenet", 50): (20, 2, 40, 1e4, 1e-4, 0.01, 300, False),
-    ("mnist", 1): (50, 2, 2, 1000.0, 1e-4, 0.05, 0, False),  # not in the paper, as digits
+    ("mnist", 1): (20, 2, 2, 1000.0, 1e-4, 0.1, 0, False),  # not in the paper, as what follows
+    ("mnist", 10): (20, 2, 2, 1000.0, 1e-4, 0.05, 0, False),
     ("digits", 1): (20, 2, 2, 1000.0, 1e-4, 0.05, 0, False),
 }
 
@@ -96,8 +97,8 @@ def mtt(dataset: str, ipc: int, num_steps: int = 5000) -> ConfigDict:
 def narrow(config: ConfigDict, width: int = 32) -> ConfigDict:
     """For a few CPU cores: a narrow network, half the real examples, five networks to judge.
 
-    DM's loss is a sum over features: with fewer of them its rate grows. MTT's experts are few, and stop where they are
-    no longer matched.
+    DM's loss is a sum over features: with fewer of them its rate grows. MTT's experts are few, stop where they are no
+    longer matched, and take large batches: an epoch must be short enough for a student to follow.
     """
     config.model.width = width
     config.method.batch_size = 128
@@ -105,7 +106,7 @@ def narrow(config: ConfigDict, width: int = 32) -> ConfigDict:
         config.method.learning_rate *= 128 / width
     if config.method.name == "trajectory_matching":
         last = config.method.max_start_epoch - 1 + config.method.expert_epochs
-        config.method.update(num_experts=20, recorded_epochs=last)
+        config.method.update(num_experts=5, recorded_epochs=last, batch_size=512)
     config.eval.num_networks = 5
     return config
 
@@ -115,7 +116,7 @@ def digits(config: ConfigDict, num_steps: int = 1000) -> ConfigDict:
     config = narrow(config)
     config.model.depth = 2
     if config.method.name == "trajectory_matching":
-        config.method.update(batch_size=64, expert_learning_rate=0.05)  # an epoch is short
+        config.method.update(num_experts=20, batch_size=64, expert_learning_rate=0.05)
     config.num_steps, config.checkpoint_every = num_steps, num_steps // 4
     return config
 
