@@ -1,7 +1,7 @@
 """Convolutions of few channels as matrix products, for the CPU.
 
-With two or four channels on one side, and sixteen on the other, a convolution is too thin for the CPU's kernels. Here a
-strip of t output columns is one vector, made from the strip of t + w - 1 input columns by a banded matrix,
+With 1-8 channels on one side and 6-32 on the other a convolution is too thin for the CPU's kernels. Here a strip of t
+output columns is one vector, made from the strip of t + w - 1 input columns by a banded matrix,
 
     y[b, i, (j, o)] = sum_{h, (v, c)} x[b, i + h, (v, c)] T[(h, v, c), (j, o)],    T[h, v, c, j, o] = k[h, v - j, c, o],
 
@@ -9,13 +9,13 @@ with (t + w - 1) / w times the arithmetic, but at the speed of matrix products; 
 loop. T's transpose spreads y back over x, and the gradient of T, summed along the band, is that of k. A kernel with
 more inputs than outputs is taken the other way round, so that the long side of the product is always the wide one.
 
-Microseconds an image, forward / image's gradient / kernel's gradient, beside XLA's own kernels, one busy core:
+Microseconds an image, forward / image's gradient / kernel's gradient, beside XLA's own kernels, in a loop on one core:
 
-    5x5, 1 -> 6, 32 px (LeNet)      6 / 18 / 8       96 / 138 / 13
-    5x5, 6 -> 16, 14 px (LeNet)     7 / 14 / 10      15 / 80 / 10
-    3x3, 1 -> 16, 32 px             8 / 18 / 8       82 / 86 / 10
-    3x3, 3 -> 32, 32 px            32 / 83 / 38     170 / 37 / 31
-    3x3, 8 -> 8, 8 px             2.5 / 2.4 / 3.3   4.2 / 4.3 / 8.3
+    5x5, 1 -> 6, 28 px (LeNet)      6 / 11 / 9      104 / 139 / 20
+    5x5, 6 -> 16, 14 px (LeNet)     8 / 12 / 9       15 / 53 / 9
+    3x3, 1 -> 16, 32 px             7 / 31 / 8      104 / 42 / 7
+    3x3, 3 -> 32, 32 px            30 / 46 / 34      85 / 36 / 21
+    3x3, 8 -> 8, 8 px             2.4 / 2.4 / 3.2   3.9 / 4.0 / 3.6
 """
 
 import jax
