@@ -5,7 +5,8 @@ python eval.py --distilled=runs/sldd_trec6_6
 Ours in 5 minutes on one CPU core, word vectors from the training split, with --config.num_steps=500
 --config.method.halve_every=100 --config.method.batch_size=128: 80.8 %, checkpoints/sldd_trec6_6. With
 vectors of IMDB's reviews (python -m rcig.data vectors imdb imdb.txt --vocabulary=30000;
---config.data.embeddings=imdb.txt), 1,000 steps, halve_every=180, batch_size=256, 8 minutes: 85.6 % (random real 37.6 %).
+--config.data.embeddings=imdb.txt), num_steps=1000, halve_every=180, batch_size=256, in 8 minutes: 85.6 % (random real
+37.6 %).
 """
 
 from configs._families import text
