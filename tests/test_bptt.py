@@ -54,8 +54,12 @@ def test_chunks_of_the_outer_batch_change_neither_gradient_nor_metrics(batch, ro
         loss = lambda psi: method.outer_loss(jax.random.key(1), MODEL.init(jax.random.key(5)), psi, batch)
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(state.psi)
 
-    for a, b in zip(*(jax.tree.leaves(outcome(rows)) for rows in (rows_at_once, 48)), strict=True):
+    ((loss, metrics), gradient), ((whole_loss, whole_metrics), whole_gradient) = map(outcome, (rows_at_once, 48))
+    np.testing.assert_allclose(loss, whole_loss, rtol=1e-10)
+    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(whole_gradient), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14)
+    for name, value in metrics.items():  # counts, in float32
+        np.testing.assert_allclose(value, whole_metrics[name], rtol=1e-6)
 
 
 def test_rates_start_where_said_and_the_set_carries_them(batch):
