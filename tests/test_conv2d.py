@@ -23,23 +23,25 @@ def operands(batch=3, shape=(7, 6), kernel=(3, 5), channels=(2, 4)):
     return (x, k), (dx, dk)
 
 
-def orders(conv, padding):
+def orders(conv, padding, channels=(2, 4)):
     """The value and four derivatives, as functions of (x, k)."""
     value = lambda x, k: jnp.sum(jnp.tanh(conv(x, k, padding)) ** 2)
     gradient = jax.grad(value, (0, 1))
-    tangent = lambda x, k: jax.jvp(gradient, (x, k), operands()[1])[1]  # Hessian-vector product
+    tangent = lambda x, k: jax.jvp(gradient, (x, k), operands(channels=channels)[1])[1]  # Hessian-vector product
     square = lambda x, k: sum(jnp.sum(g**2) for g in gradient(x, k))
     second = jax.grad(square, (0, 1))
-    third = lambda x, k: jax.jvp(second, (x, k), operands()[1])[1]
+    third = lambda x, k: jax.jvp(second, (x, k), operands(channels=channels)[1])[1]
     return {"value": value, "gradient": gradient, "hvp": tangent, "second": second, "third": third}
 
 
 @pytest.mark.parametrize("order", ["value", "gradient", "hvp", "second", "third"])
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_equals_lax_at_every_order(padding, order):
-    args, _ = operands()
-    got = jax.jit(orders(conv2d, padding)[order])(*args)
-    want = jax.jit(orders(reference, padding)[order])(*args)
+@pytest.mark.parametrize("channels", [(2, 4), (10, 12)])  # banded, and XLA's own
+def test_equals_lax_at_every_order(channels, padding, order):
+    args, _ = operands(channels=channels)
+    assert _banded.suits(args[1].shape) == (channels == (2, 4))
+    got = jax.jit(orders(conv2d, padding, channels)[order])(*args)
+    want = jax.jit(orders(reference, padding, channels)[order])(*args)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(b))
 

@@ -40,8 +40,8 @@ def suits(kernel: tuple[int, ...]) -> bool:
 def conv(x: jax.Array, k: jax.Array, *, padding) -> jax.Array:
     """Convolve at stride 1: x (B,H,W,C), k (h,w,C,O) -> (B,H',W',O)."""
     if k.shape[2] > k.shape[3]:
-        back = _turned_padding(k.shape, padding)
-        return map_rows(lambda x: _spread(x, _turned(k), back), x, _IMAGES)
+        back = turned_padding(k.shape, padding)
+        return map_rows(lambda x: _spread(x, turned(k), back), x, _IMAGES)
     return map_rows(lambda x: _gather(x, k), _padded(x, padding), _IMAGES)
 
 
@@ -50,7 +50,7 @@ def correlate(x: jax.Array, y: jax.Array, *, padding) -> jax.Array:
     sides = zip(x.shape[1:3], y.shape[1:3], padding, strict=True)
     window = tuple(outer + sum(pads) - inner + 1 for outer, inner, pads in sides)
     if x.shape[3] > y.shape[3]:
-        return _turned(correlate(y, x, padding=_turned_padding(window, padding)))
+        return turned(correlate(y, x, padding=turned_padding(window, padding)))
 
     def block(xy):
         strips, tile = _strips(xy[0], window, y.shape[3])  # (b, rows, n, h*v*C)
@@ -106,12 +106,12 @@ def _banded(k: jax.Array, tile: int) -> jax.Array:
     return jnp.stack([jnp.pad(k, ((0, 0), (j, tile - 1 - j), (0, 0), (0, 0))) for j in range(tile)], 3)
 
 
-def _turned(k: jax.Array) -> jax.Array:
+def turned(k: jax.Array) -> jax.Array:
     """Return the kernel of the transposed convolution."""
     return jnp.flip(k, (0, 1)).swapaxes(2, 3)
 
 
-def _turned_padding(window: tuple[int, ...], padding):
+def turned_padding(window: tuple[int, ...], padding):
     """Return the transposed convolution's padding."""
     return tuple((side - 1 - before, side - 1 - after) for side, (before, after) in zip(window, padding, strict=False))
 

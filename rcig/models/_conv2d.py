@@ -98,10 +98,7 @@ def _correlate_shape(x, y, *, padding):
 
 def _transposed_conv(y, k, *, padding):
     """The x for which <x, x'> = <y, conv(x', k)>: a convolution with the flipped kernel."""
-    h, w = k.shape[:2]
-    (top, bottom), (left, right) = padding
-    back = ((h - 1 - top, h - 1 - bottom), (w - 1 - left, w - 1 - right))
-    return _conv_p.bind(y, jnp.flip(k, (0, 1)).swapaxes(2, 3), padding=back)
+    return _conv_p.bind(y, _banded.turned(k), padding=_banded.turned_padding(k.shape, padding))
 
 
 def _correlate(x, y, *, padding):
