@@ -116,7 +116,7 @@ def test_strided_equals_lax(stride, sides, kernel, pad):
 @pytest.mark.parametrize("shape", [(2, 2), (1, 4)])
 def test_a_window_larger_than_the_image(shape):
     """Padded before the convolution, also within a vmap and a loop."""
-    (x, k), (dx, dk) = operands(9, shape, (3, 3))
+    (x, k), (dx, dk) = operands(9, shape, (3, 3), (10, 12))
 
     def hvp(conv):
         gradient = jax.grad(lambda x, k: jnp.sum(jnp.tanh(conv(x, k, "SAME")) ** 2), (0, 1))
@@ -130,9 +130,10 @@ def test_a_window_larger_than_the_image(shape):
         assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(b))
 
 
-@pytest.mark.parametrize("batch", [8, 16, 21])  # one chunk, whole chunks, a remainder
-def test_chunked_kernel_gradient(batch):
-    (x, k), _ = operands(batch)
+@pytest.mark.parametrize("channels", [(2, 4), (10, 12)])  # banded, and XLA's own
+@pytest.mark.parametrize("batch", [8, 16, 21, 37])  # one chunk, whole chunks, a remainder: of 8 and of 16
+def test_chunked_kernel_gradient(batch, channels):
+    (x, k), _ = operands(batch, channels=channels)
     loss = lambda conv: lambda k: jnp.sum(jnp.sin(conv(x, k, "SAME")))
     got, want = jax.grad(loss(conv2d))(k), jax.grad(loss(reference))(k)
     assert jnp.max(jnp.abs(got - want)) < 1e-11
