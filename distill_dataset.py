@@ -38,7 +38,8 @@ def main() -> None:
 
     config = configs.load(flags.config, overrides)
     command.set_up_jax(config.precision, config.x64)
-    sharding.connect(flags.coordinator, flags.num_processes, flags.process_id)
+    if not sharding.connect(flags.coordinator, flags.num_processes, flags.process_id):
+        command.one_device_a_core()
     experiment.distill(config, flags.workdir)
     if sharding.is_writer():
         print(f"finished at step {config.num_steps}: pictures in {flags.workdir}/images")

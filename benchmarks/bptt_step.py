@@ -1,8 +1,9 @@
 """Time, memory and GFLOP/s of one DD meta-step: T inner steps on ten images each, then a real batch of 1,024.
 
 Each mode of the unroll, with the outer batch whole or in chunks; the gradient's largest relative difference from that
-of ``full`` is beside it. The work per step is what XLA's cost model counts for LeNet (0.0689 GFLOP a step, 2.38 a
-batch) and AlexCifarNet (4.98 and 170); recomputation is not counted as work.
+of ``full`` is beside it. Every core is a device, as in a run; ``temporary_mb`` is one device's. The work per step is
+what XLA's cost model counts for LeNet (0.0689 GFLOP a step, 2.38 a batch) and AlexCifarNet (4.98 and 170);
+recomputation is not counted as work.
 
     python benchmarks/bptt_step.py --quick
     python benchmarks/bptt_step.py --case=model=lenet
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from methods.bptt import BPTT
-from rcig import schedule
+from rcig import command, schedule, sharding
 from rcig.lookup import find
 from rcig.types import Batch, Synthetic
 
@@ -33,14 +34,24 @@ QUICK = [{"model": "lenet", "mode": mode, "rows": 16, "batch": 32} for mode in (
 
 
 def measure(model: str, mode: str, rows: int, batch: int) -> dict:
+    command.one_device_a_core()
     shape, rng = SHAPES[model], np.random.default_rng(0)
     network = find("rcig.models", model).make(shape, 10)
     synthetic = Synthetic(rng.standard_normal((100, *shape), np.float32), np.eye(10, dtype=np.float32).repeat(10, 0))
     real = Batch(jnp.asarray(rng.standard_normal((batch, *shape), np.float32)), jnp.arange(batch) % 10)
     method = BPTT(network, mode=mode, rows_at_once=rows, batch_size=batch)
     state = method.init(jax.random.key(0), synthetic, real)
-    step = jax.jit(method.step).lower(jax.random.key(1), state, real).compile()
-    times = _measure.timed(lambda: step(jax.random.key(1), state, real), repeats=20)
+    layout = sharding.layout()
+    now, key, data = layout.replicate((sharding.fetch(state), jax.random.key(1), real))
+    step = layout.compile(lambda state, key, real: method.step(key, state, layout.split(real)))
+    step = step.lower(now, key, data).compile()
+
+    def run():
+        nonlocal now
+        now, metrics = step(now, key, data)
+        return metrics
+
+    times = _measure.timed(run, repeats=20)
     inner, outer = WORK[model]
     return {
         "seconds": times.best,

@@ -15,7 +15,6 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from configs._families import bptt, kernel, matching, rat_bptt, rcig
 from rcig import command, experiment, loop, sharding
 from rcig import config as configs
 from rcig.lookup import find
-from rcig.types import Batch, Dataset, Method, PyTree
+from rcig.types import Dataset, Method, PyTree
 
 _CHUNK = 10  # steps a dispatch: the clock is asked after each
 _MANY = 1000  # steps, where a config wants a number that does not count here
@@ -89,6 +88,7 @@ METHODS: dict[str, Callable[[str, int], ConfigDict]] = {  # name -> config of (d
 def measure(dataset: str, ipc: int, method: str, seconds: int) -> dict:
     config = configs.from_dict(METHODS[method](dataset, ipc).to_dict())
     command.set_up_jax(config.precision, config.x64)
+    command.one_device_a_core()
     data = experiment.load_dataset(config)
     trial = ready(config, data)
     _, steps, spent, _ = spend(trial, min(seconds, 5))
@@ -105,19 +105,20 @@ def ready(config, data: Dataset) -> Run:
     """Compile a method's steps, by the loop's own means."""
     model = experiment.make_model(config.model, data)
     method = find("methods", config.method.name).make(model, **configs.options(config.method))
-    layout = sharding.layout()
-    feeder = loop._feeder(method, data, loop.Schedule(num_steps=10**9), layout)
-    first = Batch(*(a[0] for a in feeder.host_batches(0, 1)))
-    initial = jax.jit(partial(loop._initial, method))
-    start = sharding.fetch(initial(jax.random.key(config.seed), experiment.make_start(config, data), first))
-    advance = partial(feeder.advance, count=_CHUNK)
-    jax.block_until_ready(advance(layout.replicate(start), 0))
+    schedule = loop.Schedule(num_steps=10**9, seed=config.seed)
+    feeder, initial = loop.begin(method, data, experiment.make_start(config, data), schedule, sharding.layout())
+    start = sharding.fetch(initial())
+
+    def advance(state, done):
+        return feeder.advance(feeder.layout.replicate(state) if done == 0 else state, done, _CHUNK)
+
+    jax.block_until_ready(advance(start, 0))
     return Run(method, advance, start)
 
 
 def spend(run: Run, seconds: float) -> tuple[PyTree, int, float, dict]:
     """Take steps from the start until the seconds are over. Returns state, steps, seconds, the last steps' metrics."""
-    state, done, began = sharding.layout().replicate(run.start), 0, time.perf_counter()
+    state, done, began = run.start, 0, time.perf_counter()
     while True:
         state, trace = run.advance(state, done)
         done += _CHUNK

@@ -23,7 +23,7 @@ from _plain_matching import Plain
 from methods import _matching
 from methods.distribution_matching import DistributionMatching
 from methods.gradient_matching import GradientMatching
-from rcig import command
+from rcig import command, sharding
 from rcig.evaluation import _train
 from rcig.models import dc_convnet
 from rcig.types import Batch, Model, Synthetic
@@ -49,8 +49,7 @@ QUICK = [
 
 
 def measure(part: str, ipc: int, program: str, width: int, batch: int, networks: int) -> dict:
-    if part == "epoch":
-        command.one_device_a_core()  # as eval.py does
+    command.one_device_a_core()  # as the commands do
     model = dc_convnet.make((32, 32, 3), 10, width=width)
     rng = np.random.default_rng(0)
     labels = np.eye(10, dtype=np.float32).repeat(ipc, 0)
@@ -90,18 +89,25 @@ def _steps(part: str, model: Model, synthetic: Synthetic, train: Batch) -> tuple
         plain_gradient = lambda: plain.gradient_matching(key, variables, synthetic, train)[1]
     variables, optimizer = jax.jit(model.init)(jax.random.key(0)), method._optimizer()
 
-    @jax.jit
-    def ours(key, variables, images, train):
-        metrics, found = gradient(key, variables, images.synthetic, train)
-        return _matching.move(images, found, optimizer).synthetic.inputs, found, metrics
+    layout = sharding.layout()
+    images = sharding.fetch(_matching.start(synthetic, augmentation, optimizer))
+    fixed = layout.replicate((key, variables, train))
+
+    @layout.compile
+    def ours(images, key, variables, train):
+        metrics, found = gradient(key, variables, images.synthetic, layout.split(train))
+        return _matching.move(images, found, optimizer), (found, metrics)
+
+    def our_step():
+        moved, (found, _) = ours(layout.replicate(images), *fixed)
+        return moved, found
 
     def plain_step():
         found = plain_gradient()
         return plain.move(synthetic.inputs, found, at_rest)[0], found
 
     at_rest = plain.start(synthetic)
-    images = _matching.start(synthetic, augmentation, optimizer)
-    return lambda: ours(key, variables, images, train), plain_step
+    return our_step, plain_step
 
 
 def _epochs(program: str, model: Model, synthetic: Synthetic, networks: int) -> Callable:

@@ -22,7 +22,7 @@ from _plain_rcig import Plain
 
 from methods._problems import Convexified, Psi, Sampling, Solvers
 from methods.rcig import RCIG
-from rcig import implicit, linear_solve, loop, sharding
+from rcig import command, implicit, linear_solve, loop, sharding
 from rcig.losses import centred_targets
 from rcig.models import convnet
 from rcig.types import Batch, Dataset, Synthetic
@@ -69,6 +69,7 @@ def problem(width: int, ipc: int, batch: int) -> tuple:
 
 
 def measure(width: int, ipc: int, batch: int, program: str, steps: int) -> dict:
+    command.one_device_a_core()
     model, train, synthetic = problem(width, ipc, batch)
     run = measure_plain if program == "plain" else partial(measure_ours, solver=program, steps=steps)
     readings = run(model, train, synthetic, batch)
@@ -83,10 +84,8 @@ def measure_ours(model, train, synthetic, batch, solver, steps) -> dict:
     steps = max(min(steps, 2), min(steps, int(_SECONDS * _RATES.get(jax.default_backend(), 1e13) / work)))
     method = RCIG(model, flip=True, batch_size=batch, solver=solver, pool_max_age=10**9, **_ADAM)
     dataset = Dataset("random", train, train, 10, tuple("0123456789"), lambda x: x, {})
-    schedule, layout = loop.Schedule(num_steps=10**6), sharding.layout("jit")
-    feeder = loop._Resident(method, dataset.train, schedule, layout)
-    first = Batch(*(a[0] for a in feeder.host_batches(0, 1)))
-    state = layout.replicate(jax.jit(partial(loop._initial, method))(jax.random.key(0), synthetic, first))
+    feeder, initial = loop.begin(method, dataset, synthetic, loop.Schedule(num_steps=10**6), sharding.layout())
+    state = feeder.layout.replicate(sharding.fetch(initial()))
     ages, traces = [], []
 
     def dispatch():

@@ -24,7 +24,7 @@ from kernels import linearize, ridge
 from kernels.ridge import Factor
 from rcig import implicit, linear_solve, losses
 from rcig.augment import mirrored
-from rcig.chunks import map_rows
+from rcig.chunks import spread_rows
 from rcig.inner import descend
 from rcig.linear_solve import Solution
 from rcig.types import Array, Batch, Key, Model, PyTree, Variables
@@ -85,19 +85,20 @@ class Convexified:
         params = self.variables["params"]
         return {**params, "head": {"bias": params["head"]["bias"]}}
 
-    def network(self, inputs: jax.Array) -> Callable:
+    def network(self, inputs: jax.Array, chunk: int = 0) -> Callable:
         """Return ``trained -> (logits, features)`` at these inputs, the head's kernel being theta's."""
         kernel = self.variables["params"]["head"]["kernel"]
+        apply = lambda variables, x: self.model.apply(variables, x, False, None)[0]
 
         def fn(trained):
             params = {**trained, "head": {**trained["head"], "kernel": kernel}}
-            return self.model.apply({**self.variables, "params": params}, inputs, False, None)[0]
+            return spread_rows(apply, {**self.variables, "params": params}, inputs, chunk)
 
         return fn
 
     def forward(self, tau: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return tangent outputs (n, K) and base features (n, D)."""
-        return map_rows(lambda x: self.body(self.network(x), self.base, tau), inputs, self.sampling.chunk)
+        return self.body(self.network(inputs, self.sampling.chunk), self.base, tau)
 
     def forward_sampled(self, key: Key, tau: PyTree, inputs: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
         """Like `forward`, with gradients through ``num_rows`` random rows only, scaled to stay unbiased."""
@@ -147,7 +148,7 @@ class Convexified:
     def systems(self, psi: Psi, solvers: Solvers) -> tuple[Callable, Callable]:
         """Return ``rate -> (tau, Solution)`` and ``(rate, tau) -> (g -> Solution)``: the two solves, on one matrix."""
         inputs, targets = support(psi, self.flip)
-        jacobian = linearize.linearize(self.network(inputs), self.base)
+        jacobian = linearize.linearize(self.network(inputs, len(inputs)), self.base)
         factored, s = self.factor(jacobian.aux), self.scale(targets)
 
         def matvec(v):
@@ -194,9 +195,9 @@ class Naive(Nonlinear):
 
     def logits(self, tau: PyTree, inputs: jax.Array) -> jax.Array:
         """Return f(theta + tau, x), (n, K)."""
-        params = optax.tree.add(self.base, tau)
-        apply = lambda x: self.model.apply({**self.variables, "params": params}, x, False, None)[0].logits
-        return map_rows(apply, inputs, self.sampling.chunk)
+        variables = {**self.variables, "params": optax.tree.add(self.base, tau)}
+        apply = lambda variables, x: self.model.apply(variables, x, False, None)[0].logits
+        return spread_rows(apply, variables, inputs, self.sampling.chunk)
 
     def inner_loss(self, tau: PyTree, psi: Psi) -> jax.Array:
         inputs, targets = support(psi, self.flip)

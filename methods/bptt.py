@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from rcig import augment, losses, sharding, unroll
+from rcig import augment, losses, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
@@ -105,7 +105,7 @@ class BPTT:
 
         def one(network):
             value = jax.value_and_grad(self.outer_loss, 2, has_aux=True)
-            return sharding.mean(value(network[1], network[0], state.psi, batch))
+            return value(network[1], network[0], state.psi, batch)
 
         each = jax.lax.map(one, (networks, jax.random.split(key_train, self.num_networks)))
         (loss, metrics), grads = jax.tree.map(lambda a: jnp.mean(a, 0), each)

@@ -26,7 +26,7 @@ from flax import struct
 
 from methods import _matching
 from rcig import augment, losses, pool, sharding
-from rcig.chunks import map_rows
+from rcig.chunks import spread_rows, train_logits
 from rcig.data import sampling
 from rcig.errors import UserError, unknown
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
@@ -182,8 +182,8 @@ class GradientMatching:
         """Return dL/dtheta at running statistics, and the accuracy."""
 
         def loss(params):
-            apply = lambda x: self.model.apply({**variables, "params": params}, x, False, None)[0].logits
-            logits = map_rows(apply, inputs, self.rows_at_once)
+            apply = lambda variables, x: self.model.apply(variables, x, False, None)[0].logits
+            logits = spread_rows(apply, {**variables, "params": params}, inputs, self.rows_at_once)
             return losses.cross_entropy(logits, labels), losses.accuracy(logits, labels)
 
         return jax.grad(loss, has_aux=True)(variables["params"])
@@ -208,8 +208,8 @@ class GradientMatching:
             inputs = augment.find(self.augmentation)(key_augment, synthetic.inputs[rows])
 
             def loss(params):
-                outputs, after = self.model.apply({**variables, "params": params}, inputs, True, None)
-                return losses.soft_cross_entropy(outputs.logits, targets[rows]), after
+                logits, after = train_logits(self.model, {**variables, "params": params}, inputs)
+                return losses.soft_cross_entropy(logits, targets[rows]), after
 
             return jax.grad(loss, has_aux=True)(variables["params"])
 

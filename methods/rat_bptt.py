@@ -22,7 +22,7 @@ import optax
 from flax import struct
 
 from methods import _addressing
-from rcig import augment, losses, sharding, unroll
+from rcig import augment, losses, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
@@ -110,7 +110,7 @@ class RaTBPTT:
         def outer_loss(psi):
             return self.outer_loss(key_train, variables, psi, state.shape, batch, first)
 
-        (loss, accuracy), grads = sharding.mean(jax.value_and_grad(outer_loss, has_aux=True)(state.psi))
+        (loss, accuracy), grads = jax.value_and_grad(outer_loss, has_aux=True)(state.psi)
         size = optax.tree.norm(grads.inputs)
         norm = jnp.where(state.step == 0, size, 0.9 * state.norm + 0.1 * size)
         scale = jnp.minimum(1, self.clip * norm / jnp.maximum(size, 1e-30)) if self.clip else 1.0

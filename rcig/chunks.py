@@ -1,4 +1,4 @@
-"""A function of many rows, a few rows at a time.
+"""A function of many rows, a few rows at a time, on all devices of a step (see `sharding.spread`).
 
 On a CPU a network is fastest when its activations stay in cache, 16 images or so at a time; on any device it bounds the
 memory of a forward pass, and with ``remat`` that of a backward pass too.
@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from rcig import sharding
 from rcig.types import Model, PyTree, Variables
 
 _CPU_ROWS = 16
@@ -26,19 +27,27 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
       size: rows at a time; 0 chooses by platform: 16 on a CPU, else all. Chunks of an explicit size are
         rematerialised: a backward pass holds one chunk's activations and costs one more forward pass.
     """
-    num_rows = _count(rows)
-    if size:
-        fn = jax.checkpoint(fn, prevent_cse=False)
+    num_rows, remat = _count(rows), bool(size)
     size = size or _size(num_rows)
     whole = num_rows // size
     if whole < 2:
         return fn(rows)
+    if remat:
+        fn = jax.checkpoint(fn, prevent_cse=False)
     results = jax.lax.map(fn, _chunks(rows, whole, size))  # (whole, size, ...)
     results = jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(whole * size, *a.shape[2:]), results)
     if whole * size == num_rows:
         return results
     rest = fn(jax.tree.map(lambda a: a[whole * size :], rows))
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, rest)
+
+
+def spread_rows(fn: Callable[[PyTree, PyTree], PyTree], params: PyTree, rows: PyTree, size: int = 0) -> PyTree:
+    """Return ``fn(params, rows)`` for an ``fn`` row-wise in rows, in chunks as in `map_rows`, on all devices of a step.
+
+    Args: fn, which closes over nothing that is differentiated; params and rows, trees of arrays, rows (B, ...).
+    """
+    return sharding.spread(lambda params, rows: map_rows(partial(fn, params), rows, size))(params, rows)
 
 
 def mean_rows(
@@ -52,16 +61,18 @@ def mean_rows(
 
     Args: fn, params, rows as said, rows a tree of arrays (B, ...); size as in `map_rows`.
     """
-    num_rows = _count(rows)
-    size = size or _size(num_rows)
 
     def mean(fn, params, rows):
+        num_rows = _count(rows)
         part = lambda chunk: jax.tree.map(lambda a: a * (_count(chunk) / num_rows), fn(params, chunk))
-        return sum_rows(part, rows, size)
+        return sum_rows(part, rows, size or _size(num_rows))
 
-    value = jax.custom_vjp(partial(mean, fn))
+    def mean_of_all(fn, params, rows):
+        return sharding.spread_mean(partial(mean, fn))(params, rows)
+
+    value = jax.custom_vjp(partial(mean_of_all, fn))
     value.defvjp(
-        partial(mean, jax.value_and_grad(fn, has_aux=True)),
+        partial(mean_of_all, jax.value_and_grad(fn, has_aux=True)),
         lambda grads, cotangent: (jax.tree.map(lambda g: cotangent[0] * g, grads), None),
     )
     return value(params, rows)
@@ -96,4 +107,19 @@ def _chunks(rows: PyTree, whole: int, size: int) -> PyTree:
 
 def map_features(model: Model, variables: Variables, inputs: jax.Array, size: int = 0) -> jax.Array:
     """Return a network's features (B, D) of inputs (B, ...), in running-statistics mode; ``size`` as in `map_rows`."""
-    return map_rows(lambda x: model.apply(variables, x, False, None)[0].features, inputs, size)
+    return spread_rows(lambda variables, x: model.apply(variables, x, False, None)[0].features, variables, inputs, size)
+
+
+def train_logits(model: Model, variables: Variables, inputs: jax.Array) -> tuple[jax.Array, Variables]:
+    """Return a network's logits (B, K) in training mode, and its variables after; all rows at once.
+
+    They are spread over devices, unless the network normalises over all of them.
+    """
+
+    def fn(variables, inputs):
+        outputs, variables = model.apply(variables, inputs, True, None)
+        return outputs.logits, variables
+
+    if "batch_stats" in variables:
+        return fn(variables, inputs)
+    return sharding.spread(lambda *args: fn(*args)[0])(variables, inputs), variables

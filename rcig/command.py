@@ -70,8 +70,9 @@ def set_up_jax(precision: str, x64: bool) -> None:
 
 
 def one_device_a_core() -> None:
-    """Give jax a CPU device for every core: of networks trained side by side each has one (`sharding.over_devices`).
+    """Give jax a CPU device for every core: they share a batch, or networks trained side by side (see `sharding`).
 
+    XLA alone uses the cores within one operation at a time, which is slower: 1.9 times for DM, 1.5 for DSA on 2 cores.
     Must come before the first use of a device. Does nothing where the number of CPU devices is set already.
     """
     import jax

@@ -65,19 +65,16 @@ def run(
     Returns: the distilled set. Raises UserError for a NaN or Inf; SystemExit 130 or 143 after Ctrl-C or SIGTERM, when
     the state is saved.
     """
-    feeder = _feeder(method, dataset, schedule, layout)
-    initial = partial(_initial, method, _key(schedule, 0))
-    first = Batch(*(a[0] for a in feeder.host_batches(0, 1)))
-    layout.check(len(first.labels))
+    feeder, initial = begin(method, dataset, start, schedule, layout)
     progress = Progress(schedule.num_steps)
     with Checkpoints(workdir / "checkpoints") as checkpoints, progress, _signals(progress.note) as caught:
         done = 0
         if checkpoints.latest() is None:
-            state = jax.jit(initial)(start, first)
+            state = initial()
         else:
-            done, state = checkpoints.restore(zeros(jax.eval_shape(initial, start, first)))
+            done, state = checkpoints.restore(zeros(jax.eval_shape(initial)))
             progress.note(f"resumed from step {done} in {workdir}")
-        state = layout.replicate(sharding.fetch(state))
+        state = feeder.layout.replicate(sharding.fetch(state))
         with MetricsWriter(workdir, done) if sharding.is_writer() else _Silent() as metrics:
             while done < schedule.num_steps:
                 count = min(schedule.steps_per_dispatch, schedule.num_steps - done)
@@ -102,6 +99,20 @@ def run(
         if sharding.is_writer():  # also by a run that was killed after its last checkpoint
             publish(done, synthetic)
         return synthetic
+
+
+def begin(
+    method: Method, dataset: Dataset, start: Synthetic, schedule: Schedule, layout: Layout
+) -> tuple["_Feeder", Callable[[], PyTree]]:
+    """Return the compiled steps, on as many of the layout's devices as serve, and what makes the state at step 0."""
+    labels = np.asarray(dataset.train.labels)
+    rows = jax.jit(method.rows)(jax.random.fold_in(_key(schedule, 2), 0), labels)
+    first = Batch(*(a[0] for a in streaming.gather(dataset.train, np.asarray(rows)[None])))
+    initial = partial(jax.jit(partial(_initial, method, _key(schedule, 0))), start, first)
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(initial)))
+    layout = layout.fitted(len(first.labels), first.inputs.nbytes, state_bytes)
+    layout.check(len(first.labels))
+    return _feeder(method, dataset, schedule, layout), initial
 
 
 def _key(schedule: Schedule, stream: int) -> Key:
@@ -137,10 +148,6 @@ class _Feeder:
         self._labels = labels
         self._rows_at, self._step = rows_at, advance
         self._rows = jax.jit(jax.vmap(rows_at, (0, None)))
-
-    def host_batches(self, start: int, count: int) -> Batch:
-        """Return the batches of ``count`` steps, (count, B, ...), on the host."""
-        return streaming.gather(self.train, self.rows(start, count))
 
     def rows(self, start: int, count: int) -> np.ndarray:
         """Return the rows that ``count`` steps draw, (count, B)."""

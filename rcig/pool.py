@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from rcig import losses
+from rcig.chunks import train_logits
 from rcig.data import sampling
 from rcig.types import Key, Model, PyTree, Variables
 
@@ -69,9 +70,8 @@ def regression(model: Model, inputs: jax.Array, targets: jax.Array, num_rows: in
     """
 
     def loss(params, variables, rows):
-        variables = {**variables, "params": params}
-        outputs, variables = model.apply(variables, inputs[rows], True, None)
-        return losses.mse(outputs.logits, targets[rows]), variables
+        logits, variables = train_logits(model, {**variables, "params": params}, inputs[rows])
+        return losses.mse(logits, targets[rows]), variables
 
     def gradient(key, variables):
         size = min(num_rows or len(inputs), len(inputs))

@@ -81,7 +81,6 @@ MISTAKES = {  # --config.<key>: what the line says
     "method.ridge=much": "config.method.ridge must be of type float, not 'much'",
     "method.learning_rate=nan": "config.method.learning_rate must be a finite number",
     "method.batch_size=4800": "batch size must lie in 1..1198, the number of training rows, got 4800",
-    "method.batch_size=63": "batch size 63 is not divisible by 8 devices",
     "ipc=0": "ipc must be at least 1, not 0",
     "ipc=-1": "config.ipc must be a finite number, not negative, not -1",
     "ipc=117": "ipc 117 is more than class '8' of digits has (116 examples); choose at most 116",

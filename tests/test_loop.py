@@ -58,11 +58,6 @@ def test_nan_stops_the_run_and_says_where(tmp_path):
         run(tmp_path, nan_at=3)
 
 
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused():
-    with pytest.raises(UserError, match="batch size 17 is not divisible by 8 devices; choose a multiple of 8"):
-        sharding.layout("jit").check(17)
-
-
 @pytest.mark.parametrize("field", ["num_steps", "steps_per_dispatch", "checkpoint_every"])
 def test_schedules_are_positive(field):
     with pytest.raises(UserError, match=f"{field} must be at least 1, not 0"):

@@ -351,7 +351,8 @@ def test_sentences_are_written_readably(tmp_path):
     assert (folder / "latest.txt").read_text() == (folder / "distilled-10.txt").read_text() == expected
 
 
-def test_starts_and_the_loop_take_texts_as_they_take_images(load, tsv, tmp_path):
+def test_starts_and_the_loop_take_texts_as_they_take_images(load, tsv, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "_LEAST_BYTES", 1)  # or so small a batch is not split
     dataset = load("tsv", path=tsv, embedding_dim=4, length=5)
     for name in ("real", "noise", "kmeans"):
         start = initialize.initialize(name, jax.random.key(0), dataset, 2)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from rcig.chunks import map_rows, sum_rows
 
@@ -90,10 +91,19 @@ def _strips(x: jax.Array, window: tuple[int, int], wide: int) -> tuple[jax.Array
     tile = _tile(wide)
     rows, columns = x.shape[1] - h + 1, x.shape[2] - w + 1
     n = -(-columns // tile)
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, n * tile - columns), (0, 0)))
+    x = _stored(jnp.pad(x, ((0, 0), (0, 0), (0, n * tile - columns), (0, 0))))
     starts = range(0, n * tile, tile)
     strips = jnp.stack([x[:, :, j : j + tile + w - 1].reshape(*x.shape[:2], -1) for j in starts], 2)
     return jnp.concatenate([strips[:, i : i + rows] for i in range(h)], -1), tile
+
+
+def _stored(x: jax.Array) -> jax.Array:
+    """Return x as an array in memory, or XLA computes what x comes from, say a pooling, anew for every slice of it.
+
+    An optimization barrier does not help: it is gone before XLA fuses. A call that must not be inlined stays.
+    """
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(lambda x: x)(x)
 
 
 def _tile(wide: int) -> int:
