@@ -196,7 +196,7 @@ class _Streamed(_Feeder):
 
 
 def _feeder(method: Method, dataset: Dataset, schedule: Schedule, layout: Layout) -> _Feeder:
-    budget = schedule.max_resident_bytes or sharding.device_memory() // 4
+    budget = schedule.max_resident_bytes or layout.memory // 4
     kind = _Resident if dataset.train.inputs.nbytes <= budget else _Streamed
     return kind(method, dataset.train, schedule, layout)
 

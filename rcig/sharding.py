@@ -99,6 +99,13 @@ class Layout:
     def _replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, P())
 
+    @property
+    def memory(self) -> int:
+        """The bytes of one device's memory, or its share of 8 GiB where the platform does not say."""
+        devices = self.mesh.local_devices
+        stats = devices[0].memory_stats() or {}
+        return stats.get("bytes_limit", (8 << 30) // len(devices))
+
     def check(self, batch_size: int) -> None:
         """Raise UserError unless the batch divides over the devices."""
         if batch_size % self.mesh.size:
@@ -116,7 +123,7 @@ class Layout:
         devices = self.mesh.devices.flat
         if devices[0].platform != "cpu" or jax.process_count() > 1:
             return self
-        most = min(len(devices), batch_bytes // _LEAST_BYTES, device_memory() * len(devices) // 2 // state_bytes)
+        most = min(len(devices), batch_bytes // _LEAST_BYTES, self.memory * len(devices) // 2 // state_bytes)
         return layout(self.parallel, next((n for n in range(most, 1, -1) if batch_size % n == 0), 1))
 
     def replicate(self, tree: PyTree) -> PyTree:
@@ -205,12 +212,6 @@ def _shared(fn: Callable, mesh: Mesh, out_specs: P) -> Callable:
             return fn(*args)
 
     return jax.shard_map(part, mesh=mesh, in_specs=(P(), P(_AXIS)), out_specs=out_specs, check_vma=False)
-
-
-def device_memory() -> int:
-    """Return the bytes of one device's memory, or of 8 GiB its share where the platform does not say."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", (8 << 30) // jax.local_device_count())
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from rcig.data import export
@@ -14,6 +15,14 @@ from rcig.data import export
 def real_folder() -> Path:
     """Return where prepared data sets would be, if this machine has any."""
     return Path(os.environ.get("TFDS_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data" / "tfds")
+
+
+def real_data_dir(*inside: str) -> Path:
+    """Return the folder of prepared sets, or skip."""
+    folder = real_folder()
+    if not folder.joinpath(*inside).exists():
+        pytest.skip(f"no {'/'.join(inside)} in {folder}: set TFDS_DATA_DIR")
+    return folder
 
 
 def picture(shape: tuple[int, ...], form: str = "PNG", seed: int = 0) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import colours, encoded, picture, real_folder, save, tiny_files, write_tar, write_tfds, write_tree
+from data_files import colours, encoded, picture, real_data_dir, save, tiny_files, write_tar, write_tfds, write_tree
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -36,14 +36,6 @@ def cache_dir(tmp_path_factory) -> Path:
 @pytest.fixture
 def load(cache_dir):
     return partial(data.load, cache_dir=cache_dir)
-
-
-def real_data_dir(*inside: str) -> Path:
-    """Return the folder of prepared sets, or skip."""
-    folder = real_folder()
-    if not folder.joinpath(*inside).exists():
-        pytest.skip(f"no {'/'.join(inside)} in {folder}: set TFDS_DATA_DIR")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-from data_files import real_folder
+from data_files import real_data_dir
 
 from kernels import infinite, ridge
 from methods.kip import KIP
@@ -74,10 +74,7 @@ def test_solved_labels_are_the_least_squares_solution(batch):
 )
 def test_the_convnets_kernel_knows_images_and_better_by_solved_labels(name, rows, pool):
     """Of one real image a class; of MNIST's, means of ``pool`` pixels: the cost is the fourth power of the side."""
-    folder = real_folder()
-    if name == "mnist" and not (folder / name).is_dir():
-        pytest.skip(f"no mnist in {folder}: set TFDS_DATA_DIR")
-    dataset = data.load(name, data_dir=folder)
+    dataset = data.load(name, data_dir=real_data_dir(name) if name == "mnist" else None)
     small = lambda x: x.reshape(len(x), -1, pool, x.shape[2] // pool, pool, 1).mean((2, 4)).astype(np.float64)
     train, test = (Batch(small(part.inputs[:rows]), part.labels[:rows]) for part in (dataset.train, dataset.test))
     first = [np.flatnonzero(train.labels == label)[0] for label in range(10)]

@@ -255,7 +255,7 @@ def test_a_teacher_goes_on_within_its_training_and_learns_from_the_host_too(tmp_
     for kind in (loop._Resident, loop._Streamed):
         with monkeypatch.context() as patch:
             if kind is loop._Streamed:
-                patch.setattr(loop.sharding, "device_memory", lambda: 0)
+                patch.setattr(loop.Layout, "memory", 0)
             wholes.append(train(tmp_path / f"whole{kind.__name__}"))
             with monkeypatch.context() as fatal, pytest.raises(Killed):
                 fatal.setattr(kind, "advance", kill_at(3, kind.advance))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from data_files import real_folder
+from data_files import real_data_dir
 
 import rcig
 from rcig import data, lookup
@@ -44,9 +44,7 @@ FIXED = [name for name in NAMES if "_mnist_fixed_" in name]
 
 @pytest.mark.parametrize("name", [FIXED[-1], *(pytest.param(name, marks=pytest.mark.slow) for name in FIXED[:-1])])
 def test_a_fixed_network_is_drawn_again_and_learns_what_the_card_says(name):
-    folder = real_folder()
-    if not (folder / "mnist").is_dir():
-        pytest.skip(f"no mnist in {folder}: set TFDS_DATA_DIR")
+    folder = real_data_dir("mnist")
     distilled = rcig.load(CHECKPOINTS / name)
     dataset = data.load("mnist", data_dir=folder, preprocessing="standard")
     few = dataclasses.replace(dataset, test=Batch(*(part[:2000] for part in dataset.test)))

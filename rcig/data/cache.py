@@ -46,7 +46,8 @@ def remember(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
     try:
         _write(entry, arrays)
     except OSError as error:
-        _log.warning("cache entry %s cannot be written (%s): the next load makes it again", entry, error)
+        if not entry.exists():  # nor has another process written it in the meantime
+            _log.warning("cache entry %s cannot be written (%s): the next load makes it again", entry, error)
     return arrays
 
 
