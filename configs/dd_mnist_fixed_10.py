@@ -2,8 +2,9 @@
 
 python distill_dataset.py --config=configs/dd_mnist_fixed_10.py --workdir=runs/dd_mnist_fixed_10
 python eval.py --distilled=runs/dd_mnist_fixed_10
-Ours in 12 minutes on one CPU core, with --config.num_steps=15000 --config.method.halve_every=3000
---config.method.batch_size=256 --config.method.learning_rate=0.02: 93.2 %, checkpoints/dd_mnist_fixed_10.
+Ours in 7 minutes on one CPU core, with --config.num_steps=15000 --config.method.halve_every=3000
+--config.method.batch_size=256 --config.method.learning_rate=0.02: 93.0 ± 1.1 % of seeds 0, 1, 2 (93.2, 91.5, 94.2).
+checkpoints/dd_mnist_fixed_10 is seed 2, the best on the training split: 94.2 %.
 Paper: 93.8 %.
 """
 
