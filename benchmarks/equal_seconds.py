@@ -110,7 +110,7 @@ def ready(config, data: Dataset) -> Run:
     start = sharding.fetch(initial())
 
     def advance(state, done):
-        return feeder.advance(feeder.layout.replicate(state) if done == 0 else state, done, _CHUNK)
+        return feeder.advance(feeder.layout.replicate(state), done, _CHUNK)  # the start comes from the host
 
     jax.block_until_ready(advance(start, 0))
     return Run(method, advance, start)

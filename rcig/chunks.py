@@ -27,7 +27,7 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
       size: rows at a time; 0 chooses by platform: 16 on a CPU, else all. Chunks of an explicit size are
         rematerialised: a backward pass holds one chunk's activations and costs one more forward pass.
     """
-    num_rows, remat = _count(rows), bool(size)
+    num_rows, remat = sharding.count_rows(rows), bool(size)
     size = size or _size(num_rows)
     whole = num_rows // size
     if whole < 2:
@@ -63,8 +63,8 @@ def mean_rows(
     """
 
     def mean(fn, params, rows):
-        num_rows = _count(rows)
-        part = lambda chunk: jax.tree.map(lambda a: a * (_count(chunk) / num_rows), fn(params, chunk))
+        num_rows = sharding.count_rows(rows)
+        part = lambda chunk: jax.tree.map(lambda a: a * (sharding.count_rows(chunk) / num_rows), fn(params, chunk))
         return sum_rows(part, rows, size or _size(num_rows))
 
     def mean_of_all(fn, params, rows):
@@ -80,7 +80,7 @@ def mean_rows(
 
 def sum_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> PyTree:
     """Return ``fn(rows)`` for an ``fn`` that sums over rows, ``size`` of them at a time, as `map_rows` takes them."""
-    num_rows = _count(rows)
+    num_rows = sharding.count_rows(rows)
     whole = num_rows // size
     if whole < 2:
         return fn(rows)
@@ -89,10 +89,6 @@ def sum_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> PyTree:
     add = partial(jax.tree.map, jnp.add)
     total, _ = jax.lax.scan(lambda total, chunk: (add(total, fn(chunk)), None), fn(first), others)
     return add(total, fn(jax.tree.map(lambda a: a[whole * size :], rows))) if num_rows % size else total
-
-
-def _count(rows: PyTree) -> int:
-    return len(jax.tree.leaves(rows)[0])
 
 
 def _size(num_rows: int) -> int:

@@ -106,7 +106,7 @@ def begin(
 ) -> tuple["_Feeder", Callable[[], PyTree]]:
     """Return the compiled steps, on as many of the layout's devices as serve, and what makes the state at step 0."""
     labels = np.asarray(dataset.train.labels)
-    rows = jax.jit(method.rows)(jax.random.fold_in(_key(schedule, 2), 0), labels)
+    rows = jax.jit(_rows_at(method, schedule))(0, labels)
     first = Batch(*(a[0] for a in streaming.gather(dataset.train, np.asarray(rows)[None])))
     initial = partial(jax.jit(partial(_initial, method, _key(schedule, 0))), start, first)
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(initial)))
@@ -118,6 +118,12 @@ def begin(
 def _key(schedule: Schedule, stream: int) -> Key:
     """Streams: 0 the method's start, 1 its steps, 2 the rows."""
     return jax.random.fold_in(jax.random.key(schedule.seed), stream)
+
+
+def _rows_at(method: Method, schedule: Schedule) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Return ``(step, labels) -> rows``."""
+    key = _key(schedule, 2)
+    return lambda step, labels: method.rows(jax.random.fold_in(key, step), labels)
 
 
 def _initial(method, key, start, batch):
@@ -134,11 +140,8 @@ class _Feeder:
 
     def __init__(self, method: Method, train: Batch, schedule: Schedule, layout: Layout) -> None:
         self.train, self.layout = train, layout
-        key_rows, key_steps = _key(schedule, 2), _key(schedule, 1)
+        key_steps = _key(schedule, 1)
         labels = layout.replicate(np.asarray(train.labels))
-
-        def rows_at(step, labels):
-            return method.rows(jax.random.fold_in(key_rows, step), labels)
 
         def advance(state, step, batch):
             state, metrics = method.step(jax.random.fold_in(key_steps, step), state, layout.split(batch))
@@ -146,8 +149,8 @@ class _Feeder:
             return state, metrics | {"finite": jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))}
 
         self._labels = labels
-        self._rows_at, self._step = rows_at, advance
-        self._rows = jax.jit(jax.vmap(rows_at, (0, None)))
+        self._rows_at, self._step = _rows_at(method, schedule), advance
+        self._rows = jax.jit(jax.vmap(self._rows_at, (0, None)))
 
     def rows(self, start: int, count: int) -> np.ndarray:
         """Return the rows that ``count`` steps draw, (count, B)."""

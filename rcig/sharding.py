@@ -75,12 +75,17 @@ def spread_mean(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable[[PyTree, PyT
     """Spread likewise an ``fn`` that is a mean over rows: the result is the mean over all devices' rows."""
     mesh = _sharing()
 
-    def spread(params, rows):
-        if not mesh or _count(rows) % mesh.size:
+    def shared(params, rows):
+        if not mesh or count_rows(rows) % mesh.size:
             return mean(fn(params, rows))
         return _shared(lambda *args: jax.lax.pmean(fn(*args), _AXIS), mesh, P())(params, rows)
 
-    return spread
+    return shared
+
+
+def count_rows(rows: PyTree) -> int:
+    """Return B of a tree of (B, ...) arrays."""
+    return len(jax.tree.leaves(rows)[0])
 
 
 def fetch(tree: PyTree) -> PyTree:
@@ -176,19 +181,19 @@ def over_devices(fn: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
     needs; the last entry is computed again where they do not come out even.
     """
 
-    def spread(tree: PyTree) -> PyTree:
-        each = -(-_count(tree) // jax.local_device_count())
-        devices = jax.local_devices()[: -(-_count(tree) // each)]
+    def mapped(tree: PyTree) -> PyTree:
+        each = -(-count_rows(tree) // jax.local_device_count())
+        devices = jax.local_devices()[: -(-count_rows(tree) // each)]
         if len(devices) == 1:
             return fn(tree)
         return _in_parts(lambda _, tree: fn(tree), Mesh(devices, (_AXIS,)), (), tree)
 
-    return spread
+    return mapped
 
 
 def _in_parts(fn: Callable, mesh: Mesh, params: PyTree, rows: PyTree) -> PyTree:
     """Return ``fn(params, rows)`` from every device's part; the last row counts again where they are not even."""
-    count = _count(rows)
+    count = count_rows(rows)
     at = np.minimum(np.arange(-(-count // mesh.size) * mesh.size), count - 1)
     if len(at) == count:
         return _shared(fn, mesh, P(_AXIS))(params, rows)
@@ -200,10 +205,6 @@ def _sharing() -> Mesh | None:
     """Return the devices over which the step that is being compiled shares out rows, if these are several."""
     layout = _traced.get()
     return layout.mesh if layout and layout.parallel == "jit" and layout.mesh.size > 1 else None
-
-
-def _count(rows: PyTree) -> int:
-    return len(jax.tree.leaves(rows)[0])
 
 
 def _shared(fn: Callable, mesh: Mesh, out_specs: P) -> Callable:
