@@ -141,8 +141,7 @@ def ours(model, theta, psi, batch, tolerance, max_steps):
     solve = partial(linear_solve.cg, tolerance=tolerance, max_steps=max_steps)
     minimise, inverse = at.systems(psi, Solvers(lambda matvec, b, rate: solve(matvec, b), 0))
     tau, _ = minimise(0.0)
-    outer = jax.value_and_grad(at.outer_loss, (0, 1), has_aux=True)
-    meta = implicit.meta_gradient(at.inner_loss, outer, tau, psi, inverse(0.0, tau))
+    meta = implicit.meta_gradient(at.inner_loss, at.outer_loss, tau, psi, inverse(0.0, tau))
     return meta.direct, meta.implicit
 
 

@@ -24,10 +24,10 @@ from kernels import linearize, ridge
 from kernels.ridge import Factor
 from rcig import implicit, linear_solve, losses
 from rcig.augment import mirrored
-from rcig.chunks import spread_rows
+from rcig.chunks import mean_rows, spread_rows
 from rcig.inner import descend
 from rcig.linear_solve import Solution
-from rcig.types import Array, Batch, Key, Model, PyTree, Variables
+from rcig.types import Array, Batch, Key, Model, Outputs, PyTree, Variables
 
 
 class Psi(NamedTuple):
@@ -87,14 +87,14 @@ class Convexified:
 
     def network(self, inputs: jax.Array, chunk: int = 0) -> Callable:
         """Return ``trained -> (logits, features)`` at these inputs, the head's kernel being theta's."""
-        kernel = self.variables["params"]["head"]["kernel"]
-        apply = lambda variables, x: self.model.apply(variables, x, False, None)[0]
+        return lambda trained: spread_rows(self.apply, self.variables_with(trained), inputs, chunk)
 
-        def fn(trained):
-            params = {**trained, "head": {**trained["head"], "kernel": kernel}}
-            return spread_rows(apply, {**self.variables, "params": params}, inputs, chunk)
+    def apply(self, variables: Variables, inputs: jax.Array) -> Outputs:
+        return self.model.apply(variables, inputs, False, None)[0]
 
-        return fn
+    def variables_with(self, trained: PyTree) -> Variables:
+        head = {**trained["head"], "kernel": self.variables["params"]["head"]["kernel"]}
+        return {**self.variables, "params": {**trained, "head": head}}
 
     def forward(self, tau: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return tangent outputs (n, K) and base features (n, D)."""
@@ -133,17 +133,33 @@ class Convexified:
         mean CE(softmax(e^log_temperature P_t), labels) - mean_j min(top-1 margin of label j, 1 / 2K)
         """
         inputs, targets = support(psi, self.flip)
-        d_s, features_s = self.forward_sampled(jax.random.fold_in(self.key, 1), tau, inputs, self.sampling.direct)
-        d_t, features_t = self.forward_sampled(
-            jax.random.fold_in(self.key, 2), tau, self.batch.inputs, self.sampling.target
+        d, features = self.forward_sampled(jax.random.fold_in(self.key, 1), tau, inputs, self.sampling.direct)
+        alpha = ridge.solve(self.factor(features), targets - d)
+        head = jnp.matmul(features.T, alpha, precision=ridge.HIGHEST)
+        loss, accuracy = self.mean_target_loss(tau, (head, psi.log_temperature))
+        return loss - losses.label_margin(psi.labels, 1 / (2 * targets.shape[1])), accuracy
+
+    def mean_target_loss(self, tau: PyTree, last: PyTree) -> tuple[jax.Array, jax.Array]:
+        """Return the mean over the real batch; tau's gradient is that of ``sampling.target`` random rows, if any."""
+        num_rows, chunk = len(self.batch.labels), self.sampling.chunk
+        if not 0 < self.sampling.target < num_rows:
+            return mean_rows(self.target_loss, (tau, last), self.batch, chunk)
+        key = jax.random.fold_in(self.key, 2)
+        rows = jax.random.choice(key, num_rows, (self.sampling.target,), replace=False)
+        drawn = jax.tree.map(lambda a: a[rows], self.batch)
+        fixed_tau, fixed_last = jax.lax.stop_gradient((tau, last))
+        part, _ = mean_rows(lambda tau, batch: self.target_loss((tau, fixed_last), batch), tau, drawn, chunk)
+        loss, accuracy = mean_rows(
+            lambda last, batch: self.target_loss((fixed_tau, last), batch), last, self.batch, chunk
         )
-        alpha = ridge.solve(self.factor(features_s), targets - d_s)
-        head = jnp.matmul(features_s.T, alpha, precision=ridge.HIGHEST)
-        predictions = d_t + jnp.matmul(features_t, head, precision=ridge.HIGHEST)
-        num_classes = targets.shape[1]
-        loss = losses.platt(psi.log_temperature, predictions, self.batch.labels)
-        margin = losses.label_margin(psi.labels, 1 / (2 * num_classes))
-        return loss - margin, losses.accuracy(predictions, self.batch.labels)
+        return loss + (part - jax.lax.stop_gradient(part)), accuracy
+
+    def target_loss(self, learned: PyTree, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Return cross-entropy and accuracy on real rows, from (tau, (analytic head, log temperature))."""
+        tau, (head, log_temperature) = learned
+        d, features = self.body(lambda p: self.apply(self.variables_with(p), batch.inputs), self.base, tau)
+        predictions = d + jnp.matmul(features, head, precision=ridge.HIGHEST)
+        return losses.platt(log_temperature, predictions, batch.labels), losses.accuracy(predictions, batch.labels)
 
     def systems(self, psi: Psi, solvers: Solvers) -> tuple[Callable, Callable]:
         """Return ``rate -> (tau, Solution)`` and ``(rate, tau) -> (g -> Solution)``: the two solves, on one matrix."""
@@ -193,22 +209,19 @@ class Naive(Nonlinear):
     def base(self) -> PyTree:
         return self.variables["params"]
 
-    def logits(self, tau: PyTree, inputs: jax.Array) -> jax.Array:
-        """Return f(theta + tau, x), (n, K)."""
-        variables = {**self.variables, "params": optax.tree.add(self.base, tau)}
-        apply = lambda variables, x: self.model.apply(variables, x, False, None)[0].logits
-        return spread_rows(apply, variables, inputs, self.sampling.chunk)
-
     def inner_loss(self, tau: PyTree, psi: Psi) -> jax.Array:
         inputs, targets = support(psi, self.flip)
         params = optax.tree.add(self.base, tau)
-        decay = self.scale(targets) / 2 * optax.tree.vdot(params, params)
-        return losses.mse(self.logits(tau, inputs), targets) + decay
+        logits = spread_rows(self.apply, {**self.variables, "params": params}, inputs, self.sampling.chunk).logits
+        return losses.mse(logits, targets) + self.scale(targets) / 2 * optax.tree.vdot(params, params)
 
     def outer_loss(self, tau: PyTree, psi: Psi) -> tuple[jax.Array, jax.Array]:
-        logits = self.logits(tau, self.batch.inputs)
-        targets = losses.centred_targets(self.batch.labels, psi.labels.shape[1]).astype(logits.dtype)
-        return losses.mse(logits, targets), losses.accuracy(logits, self.batch.labels)
+        def loss(params, batch):
+            logits = self.apply({**self.variables, "params": params}, batch.inputs).logits
+            targets = losses.centred_targets(batch.labels, psi.labels.shape[1]).astype(logits.dtype)
+            return losses.mse(logits, targets), losses.accuracy(logits, batch.labels)
+
+        return mean_rows(loss, optax.tree.add(self.base, tau), self.batch, self.sampling.chunk)
 
 
 PROBLEMS = {"convexified": Convexified, "nonlinear": Nonlinear, "naive": Naive}

@@ -24,7 +24,7 @@ from flax import struct
 
 from methods import _rates
 from methods._problems import PROBLEMS, Convexified, Psi, Sampling, Solvers, learned, support
-from rcig import linear_solve, pool, sharding
+from rcig import linear_solve, pool
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
 from rcig.implicit import MetaGradient, meta_gradient
@@ -145,9 +145,8 @@ class RCIG:
         problem = self._problem(key, variables, batch)
         minimise, inverse_hvp = problem.systems(psi, self._solvers())
         tau, inner = minimise(rates.inner)
-        outer = jax.value_and_grad(problem.outer_loss, (0, 1), has_aux=True)
-        averaged = lambda tau, psi: sharding.mean(outer(tau, psi))
-        return inner, meta_gradient(problem.inner_loss, averaged, tau, psi, inverse_hvp(rates.inverse_hvp, tau))
+        solve = inverse_hvp(rates.inverse_hvp, tau)
+        return inner, meta_gradient(problem.inner_loss, problem.outer_loss, tau, psi, solve)
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the moving average, corrected for its start at zero (before the first step: the start itself)."""

@@ -17,7 +17,7 @@ from rcig.linear_solve import Solution
 from rcig.types import PyTree
 
 InnerLoss = Callable[[PyTree, PyTree], jax.Array]  # (tau, psi) -> ()
-OuterGradient = Callable[[PyTree, PyTree], tuple]  # (tau, psi) -> ((value, aux), (grad_tau, grad_psi))
+OuterLoss = Callable[[PyTree, PyTree], tuple[jax.Array, PyTree]]  # (tau, psi) -> ((), aux)
 
 
 class MetaGradient(NamedTuple):
@@ -36,7 +36,7 @@ def hvp(loss: Callable[[PyTree], jax.Array], params: PyTree, vector: PyTree) -> 
 
 def meta_gradient(
     inner_loss: InnerLoss,
-    outer_gradient: OuterGradient,
+    outer_loss: OuterLoss,
     tau: PyTree,
     psi: PyTree,
     inverse_hvp: Callable[[PyTree], Solution],
@@ -45,12 +45,12 @@ def meta_gradient(
 
     Args:
       inner_loss: ``(tau, psi) -> ()``, stationary in tau at ``tau``.
-      outer_gradient: ``jax.value_and_grad(outer_loss, (0, 1), has_aux=True)`` or an average of such over devices.
+      outer_loss: ``(tau, psi) -> (loss, aux)``.
       tau, psi: trees of arrays, inner minimum and meta-parameters.
       inverse_hvp: ``g -> Solution`` of ``H h = g``.
     Cost: one gradient of each loss, one solve, one gradient of a jvp of the inner loss.
     """
-    value, (gradient, direct) = outer_gradient(tau, psi)
+    value, (gradient, direct) = jax.value_and_grad(outer_loss, (0, 1), has_aux=True)(tau, psi)
     solution = inverse_hvp(gradient)
 
     def slope(psi):  # < h, grad_tau inner >
