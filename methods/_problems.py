@@ -22,7 +22,7 @@ import optax
 
 from kernels import linearize, ridge
 from kernels.ridge import Factor
-from rcig import implicit, linear_solve, losses
+from rcig import implicit, linear_solve, losses, sharding
 from rcig.augment import mirrored
 from rcig.chunks import mean_rows, spread_rows
 from rcig.inner import descend
@@ -61,7 +61,7 @@ def learned(gradient: PyTree, labels: bool) -> PyTree:
 
 def support(psi: Psi, flip: bool) -> tuple[jax.Array, jax.Array]:
     """Return the rows that are fed, (n, ...) and (n, K): with ``flip``, mirrored copies behind the originals."""
-    return mirrored(psi.inputs, psi.labels) if flip else (psi.inputs, psi.labels)
+    return sharding.whole(mirrored(psi.inputs, psi.labels) if flip else (psi.inputs, psi.labels))
 
 
 @dataclass(frozen=True)

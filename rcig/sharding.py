@@ -83,6 +83,15 @@ def spread_mean(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable[[PyTree, PyT
     return shared
 
 
+def whole(tree: PyTree) -> PyTree:
+    """Return the tree, laid whole on every device of the step being compiled.
+
+    XLA likes to share out what later is spread, and to exchange the parts: two devices then wait for each other.
+    """
+    mesh = _sharing()
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P())) if mesh else tree
+
+
 def count_rows(rows: PyTree) -> int:
     """Return B of a tree of (B, ...) arrays."""
     return len(jax.tree.leaves(rows)[0])

@@ -57,6 +57,15 @@ def test_the_devices_share_the_rows():
     assert "f64[5,3]{1,0} tanh" in text and "f64[40,3]{1,0} tanh" not in text
 
 
+@pytest.mark.parametrize("keep", [sharding.whole, lambda tree: tree])
+def test_what_every_device_has_whole_is_not_exchanged(keep):
+    layout = sharding.layout("jit")
+    mirrored = lambda x: keep(jnp.concatenate([x, jnp.flip(x, 1)]))
+    step = layout.compile(lambda params, x: (params, jax.grad(lambda x: cubes(params, mirrored(x), 0))(x)))
+    text = step.lower(*layout.replicate((PARAMS, INPUTS))).compile().as_text()
+    assert ("collective-permute" in text) == (keep is not sharding.whole)
+
+
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused():
     with pytest.raises(UserError, match="batch size 17 is not divisible by 8 devices; choose a multiple of 8"):
         sharding.layout("jit").check(17)
