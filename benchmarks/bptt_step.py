@@ -1,9 +1,9 @@
 """Time, memory and GFLOP/s of one DD meta-step: T inner steps on ten images each, then a real batch of 1,024.
 
 Each mode of the unroll, with the outer batch whole or in chunks; the gradient's largest relative difference from that
-of ``full`` is beside it. Every core is a device, as in a run; ``temporary_mb`` is one device's. The work per step is
-what XLA's cost model counts for LeNet (0.0689 GFLOP a step, 2.38 a batch) and AlexCifarNet (4.98 and 170);
-recomputation is not counted as work.
+of ``full`` is beside it. Every core is a device, as in a run, or there are so many ``devices`` as said;
+``temporary_mb`` is one device's. The work per step is what XLA's cost model counts for LeNet (0.0689 GFLOP a step,
+2.38 a batch) and AlexCifarNet (4.98 and 170); recomputation is not counted as work.
 
     python benchmarks/bptt_step.py --quick
     python benchmarks/bptt_step.py --case=model=lenet
@@ -27,13 +27,19 @@ WORK = {"lenet": (0.0689, 2.38), "alexcifarnet": (4.98, 170.3)}  # GFLOP of an i
 CASES = [
     {"model": model, "mode": mode, "rows": rows, "batch": 1024}
     for model, (mode, rows) in itertools.product(
-        SHAPES, [("full", 1024), ("full", 0), ("remat", 64), ("block", 64), ("mix", 64), ("mix", 128)]
+        SHAPES, [("full", 1024), ("full", 0), ("remat", 64), ("block", 64), ("mix", 64), ("mix", 16)]
     )
+]
+CASES += [
+    {"model": "lenet", "mode": mode, "rows": rows, "batch": 1024, "devices": 1}
+    for mode, rows in (("full", 1024), ("mix", 64), ("mix", 16))
 ]
 QUICK = [{"model": "lenet", "mode": mode, "rows": 16, "batch": 32} for mode in ("full", "mix")]
 
 
-def measure(model: str, mode: str, rows: int, batch: int) -> dict:
+def measure(model: str, mode: str, rows: int, batch: int, devices: int = 0) -> dict:
+    if devices:
+        jax.config.update("jax_num_cpu_devices", devices)
     command.one_device_a_core()
     shape, rng = SHAPES[model], np.random.default_rng(0)
     network = find("rcig.models", model).make(shape, 10)

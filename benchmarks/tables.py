@@ -43,7 +43,7 @@ SPEED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ),
     "bptt_step": (
         "One DD meta-step, 30 inner steps, real batch of 1,024, by what the backward pass keeps",
-        ("model", "mode", "rows", "batch"),
+        ("model", "mode", "rows", "batch", "devices"),
         ("seconds", "gflop_per_s", "temporary_mb", "difference"),
     ),
     "conv2d": (

@@ -9,7 +9,7 @@ backward pass keeps of a step, and changes nothing else:
     full    everything: fastest while it fits
     remat   (w_t, s_t); a step is computed again when it is needed
     block   (w_t, s_t) of every sqrt(T)-th step only
-    mix     (w_t, s_t) and the step's gradient. Its pull-back is the tangent of the gradient (forward over reverse):
+    mix     (w_t, s_t) too. The gradient's pull-back is its tangent (forward over reverse), which holds it as well:
                 v^T d(grad_w loss)/d(w, batch) = d/de grad_(w, batch) loss(w + e v; batch)
             by the symmetry of the Hessian, so no graph of a gradient is ever stored
 """
@@ -85,7 +85,7 @@ def train(
         return Trained(params, slots), None
 
     steps = (first + jnp.arange(len(rates)), rates)
-    if mode == "remat":
+    if mode in ("remat", "mix"):
         step = jax.checkpoint(step, prevent_cse=False)
     return _scan_blocks(step, start, steps) if mode == "block" else jax.lax.scan(step, start, steps)[0]
 
