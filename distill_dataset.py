@@ -11,7 +11,7 @@ examples:
   python distill_dataset.py --config=quickstart --workdir=runs/mine --config.dataset=npz --config.data.path=mine.npz
   python distill_dataset.py --config=quickstart --workdir=runs/small --config.num_steps=100 --config.method.flip=True
 
-The same command again goes on where it was stopped. The workdir then holds
+The same command again goes on where it was stopped, or with a larger num_steps from where it ended. The workdir holds
   distilled/       the distilled set and its card (python eval.py --distilled=WORKDIR measures it)
   images/          pictures of the set and of its loss
   metrics.jsonl    one JSON object a line

@@ -60,12 +60,16 @@ def options(section: ConfigDict) -> dict[str, Any]:
 
 
 def save(config: ConfigDict, workdir: Path) -> None:
-    """Write ``config.json``; raise UserError where the workdir keeps results of another one, naming what differs."""
+    """Write ``config.json``; raise UserError where the workdir keeps results of another one, naming what differs.
+
+    ``num_steps`` may have grown: no step depends on how many follow, so the run goes on to where the longer one ends.
+    """
     path = workdir / "config.json"
     if path.exists() and _has_results(workdir):
         stored, fresh = _flat(load(str(path)).to_dict()), _flat(config.to_dict())
         for key in sorted(stored.keys() | fresh.keys()):
-            if key not in _LOCATIONS and stored.get(key) != fresh.get(key):
+            longer = key == "num_steps" and stored[key] < fresh[key]
+            if key not in _LOCATIONS and stored.get(key) != fresh.get(key) and not longer:
                 raise UserError(
                     f"workdir {workdir} belongs to another config: {key} is {stored.get(key)!r} there and "
                     f"{fresh.get(key)!r} here; use another --workdir or the same config"

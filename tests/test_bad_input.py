@@ -157,6 +157,7 @@ def test_a_workdir_of_another_config_is_left_alone(workdir):
     for change, said in {
         "seed=1": "seed is 0 there and 1 here",
         "method.learning_rate=0.5": "0.1 there and 0.5",
+        "num_steps=10": "num_steps is 20 there and 10 here",
     }.items():
         line = error_of(call("distill_dataset", *PULL, f"--config.{change}", f"--workdir={workdir}"))
         assert "belongs to another config" in line and said in line and "use another --workdir" in line

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import RCIG, finish, run, start
+from commands import RCIG, call, finish, run, start
 
 from rcig import artefact, metrics
 
@@ -73,6 +73,15 @@ def assert_survives(tmp_path: Path, kills: int, least_inside: int) -> None:
 
 def test_a_run_survives_a_kill(tmp_path):
     assert_survives(tmp_path, kills=1, least_inside=0)
+
+
+def test_a_finished_run_goes_on_to_more_steps(tmp_path):
+    for name, num_steps in (("whole", 20), ("longer", 10), ("longer", 20)):
+        ended = call("distill_dataset", *flags(tmp_path / name, num_steps))
+        assert ended.status == 0 and ("resumed from step 10" in ended.err) == (name == "longer" and num_steps == 20)
+    whole, longer = (artefact.load(tmp_path / name).card for name in ("whole", "longer"))
+    assert whole["arrays"] == longer["arrays"] and longer["step"] == longer["config"]["num_steps"] == 20
+    assert [line["step"] for line in metrics.read(tmp_path / "longer")] == [5, 10, 15, 20]
 
 
 @pytest.mark.slow
