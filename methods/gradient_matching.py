@@ -26,7 +26,7 @@ from flax import struct
 
 from methods import _matching
 from rcig import augment, losses, pool, sharding
-from rcig.chunks import spread_rows, train_logits
+from rcig.chunks import spread_rows, training_gradient
 from rcig.data import sampling
 from rcig.errors import UserError, unknown
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
@@ -206,12 +206,7 @@ class GradientMatching:
             key_rows, key_augment = jax.random.split(key)
             rows = jnp.arange(size) if size == num_rows else sampling.iid(key_rows, num_rows, size)
             inputs = augment.find(self.augmentation)(key_augment, synthetic.inputs[rows])
-
-            def loss(params):
-                logits, after = train_logits(self.model, {**variables, "params": params}, inputs)
-                return losses.soft_cross_entropy(logits, targets[rows]), after
-
-            return jax.grad(loss, has_aux=True)(variables["params"])
+            return training_gradient(self.model, losses.soft_cross_entropy, variables, inputs, targets[rows])[1:]
 
         _, num_steps = self.schedule(num_rows, num_classes)
         return pool.train(key, network, gradient, self._network_optimizer(), num_steps)

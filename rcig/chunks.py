@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rcig import sharding
-from rcig.types import Model, PyTree, Variables
+from rcig.types import Key, Model, PyTree, Variables
 
 _CPU_ROWS = 16
 
@@ -24,22 +24,12 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
     Args:
       fn: maps a tree of (b, ...) arrays to a tree of (b, ...) arrays, each row by itself.
       rows: tree of arrays (B, ...).
-      size: rows at a time; 0 chooses by platform: 16 on a CPU, else all. Chunks of an explicit size are
+      size: rows at a time; 0 chooses by platform: about 16 on a CPU, else all. Chunks of an explicit size are
         rematerialised: a backward pass holds one chunk's activations and costs one more forward pass.
     """
-    num_rows, remat = sharding.count_rows(rows), bool(size)
-    size = size or _size(num_rows)
-    whole = num_rows // size
-    if whole < 2:
-        return fn(rows)
-    if remat:
+    if size:
         fn = jax.checkpoint(fn, prevent_cse=False)
-    results = jax.lax.map(fn, _chunks(rows, whole, size))  # (whole, size, ...)
-    results = jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(whole * size, *a.shape[2:]), results)
-    if whole * size == num_rows:
-        return results
-    rest = fn(jax.tree.map(lambda a: a[whole * size :], rows))
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, rest)
+    return _scan(lambda chunk: ((), fn(chunk)), rows, size or _size(sharding.count_rows(rows)))[1]
 
 
 def spread_rows(fn: Callable[[PyTree, PyTree], PyTree], params: PyTree, rows: PyTree, size: int = 0) -> PyTree:
@@ -80,25 +70,55 @@ def mean_rows(
 
 def sum_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> PyTree:
     """Return ``fn(rows)`` for an ``fn`` that sums over rows, ``size`` of them at a time, as `map_rows` takes them."""
+    return _scan(lambda chunk: (fn(chunk), ()), rows, size)[0]
+
+
+def grad_rows(
+    fn: Callable[[PyTree, PyTree, PyTree], jax.Array], params: PyTree, rows: PyTree, fixed: PyTree = (), size: int = 0
+) -> tuple[PyTree, PyTree]:
+    """Return the gradients of ``fn(params, rows, fixed)``, a mean over rows, by ``params`` and by ``rows``.
+
+    They are taken chunk by chunk, as those of `mean_rows`, but can be differentiated again, in any way.
+
+    Args: fn, params, rows as said; ``fixed``, a tree of (B, ...) arrays, goes with the rows; size as in `map_rows`.
+    """
+    num_rows = sharding.count_rows(rows)
+
+    def part(chunk):
+        share = sharding.count_rows(chunk) / num_rows
+        return jax.tree.map(lambda g: share * g, jax.grad(fn, (0, 1))(params, *chunk))
+
+    return _scan(part, (rows, fixed), size or _size(num_rows))
+
+
+def _scan(fn: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
+    """Return ``fn(rows)``, of which the first part is a sum over rows, the second row-wise, ``size`` rows at a time."""
     num_rows = sharding.count_rows(rows)
     whole = num_rows // size
     if whole < 2:
         return fn(rows)
-    chunks = _chunks(rows, whole, size)
-    first, others = (jax.tree.map(lambda a, part=part: a[part], chunks) for part in (0, slice(1, None)))
-    add = partial(jax.tree.map, jnp.add)
-    total, _ = jax.lax.scan(lambda total, chunk: (add(total, fn(chunk)), None), fn(first), others)
-    return add(total, fn(jax.tree.map(lambda a: a[whole * size :], rows))) if num_rows % size else total
+    add, cut = partial(jax.tree.map, jnp.add), whole * size
+    chunks = jax.tree.map(lambda a: a[:cut].reshape(size, whole, *a.shape[1:]).swapaxes(0, 1), rows)
+    sums, _ = jax.eval_shape(fn, jax.tree.map(lambda a: a[0], chunks))
+
+    def body(total, chunk):
+        part, each = fn(chunk)
+        return add(total, part), each
+
+    total, each = jax.lax.scan(body, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums), chunks)
+    each = jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(cut, *a.shape[2:]), each)
+    if cut == num_rows:
+        return total, each
+    last, rest = fn(jax.tree.map(lambda a: a[cut:], rows))
+    return add(total, last), jax.tree.map(lambda a, b: jnp.concatenate([a, b]), each, rest)
 
 
 def _size(num_rows: int) -> int:
     """Return how many rows at a time this platform wants."""
-    return _CPU_ROWS if jax.default_backend() == "cpu" else num_rows
-
-
-def _chunks(rows: PyTree, whole: int, size: int) -> PyTree:
-    """Return the first ``whole * size`` rows as (whole, size, ...), every ``whole``-th row in one chunk."""
-    return jax.tree.map(lambda a: a[: whole * size].reshape(size, whole, *a.shape[1:]).swapaxes(0, 1), rows)
+    if jax.default_backend() != "cpu":
+        return num_rows
+    even = (size for size in range(_CPU_ROWS // 2, 3 * _CPU_ROWS // 2 + 1) if num_rows % size == 0)
+    return min(even, key=lambda size: max(size / _CPU_ROWS, _CPU_ROWS / size), default=_CPU_ROWS)
 
 
 def map_features(model: Model, variables: Variables, inputs: jax.Array, size: int = 0) -> jax.Array:
@@ -106,16 +126,30 @@ def map_features(model: Model, variables: Variables, inputs: jax.Array, size: in
     return spread_rows(lambda variables, x: model.apply(variables, x, False, None)[0].features, variables, inputs, size)
 
 
-def train_logits(model: Model, variables: Variables, inputs: jax.Array) -> tuple[jax.Array, Variables]:
-    """Return a network's logits (B, K) in training mode, and its variables after; all rows at once.
+def training_gradient(
+    model: Model,
+    loss: Callable[[jax.Array, PyTree], jax.Array],
+    variables: Variables,
+    inputs: jax.Array,
+    targets: PyTree,
+    key: Key | None = None,
+) -> tuple[jax.Array, PyTree, Variables]:
+    """Return a network's loss in training mode, the gradient of its parameters, and its variables after.
 
-    They are spread over devices, unless the network normalises over all of them.
+    In chunks and over devices as `mean_rows`, unless the network normalises over all rows.
+
+    Args: loss, (logits (b, K), targets (b, ...)) -> (), a mean over rows; inputs (B, ...); key, for dropout.
     """
 
-    def fn(variables, inputs):
-        outputs, variables = model.apply(variables, inputs, True, None)
-        return outputs.logits, variables
+    def fn(params, rows):
+        inputs, targets, place = rows
+        key_rows = None if key is None else jax.random.fold_in(key, place[0])
+        outputs, after = model.apply({**variables, "params": params}, inputs, True, key_rows)
+        return loss(outputs.logits, targets), after
 
+    params, rows = variables["params"], (inputs, targets, jnp.arange(len(inputs)))
     if "batch_stats" in variables:
-        return fn(variables, inputs)
-    return sharding.spread(lambda *args: fn(*args)[0])(variables, inputs), variables
+        (value, after), grads = jax.value_and_grad(fn, has_aux=True)(params, rows)
+        return value, grads, after
+    mean = lambda params: mean_rows(lambda *args: (fn(*args)[0], ()), params, rows)[0]
+    return *jax.value_and_grad(mean)(params), variables

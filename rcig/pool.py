@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from rcig import losses
-from rcig.chunks import train_logits
+from rcig.chunks import training_gradient
 from rcig.data import sampling
 from rcig.types import Key, Model, PyTree, Variables
 
@@ -69,14 +69,10 @@ def regression(model: Model, inputs: jax.Array, targets: jax.Array, num_rows: in
     Args: inputs (n, ...); targets (n, K); num_rows, if any and fewer than n, drawn without replacement for each step.
     """
 
-    def loss(params, variables, rows):
-        logits, variables = train_logits(model, {**variables, "params": params}, inputs[rows])
-        return losses.mse(logits, targets[rows]), variables
-
     def gradient(key, variables):
         size = min(num_rows or len(inputs), len(inputs))
         rows = jnp.arange(size) if size == len(inputs) else sampling.iid(key, len(inputs), size)
-        return jax.grad(loss, has_aux=True)(variables["params"], variables, rows)
+        return training_gradient(model, losses.mse, variables, inputs[rows], targets[rows])[1:]
 
     return gradient
 

@@ -31,7 +31,7 @@ def inner_loss(model: Model, variables: Variables, label_softmax: bool = False) 
         outputs, _ = model.apply({**variables, "params": params}, inputs, True, key)
         return losses.soft_cross_entropy(outputs.logits, targets)
 
-    return loss
+    return unroll.Loss(loss, of_rows="batch_stats" not in variables)
 
 
 def learn(

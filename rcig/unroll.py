@@ -23,7 +23,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rcig.chunks import grad_rows
 from rcig.errors import UserError, unknown
+from rcig.sharding import count_rows
 from rcig.types import Array, Key, PyTree
 
 MODES = ("full", "remat", "block", "mix")
@@ -33,8 +35,14 @@ DIRECTIONS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adam": partial(optax.scale_by_adam, eps_root=1e-12),  # else a gradient of 0, as of a bias before a norm, is NaN's
 }
 
-Loss = Callable[[PyTree, PyTree, Key], jax.Array]  # (params, minibatch, key) -> ()
 Select = Callable[[jax.Array, Key], PyTree]  # (t, key) -> minibatch, differentiable
+
+
+class Loss(NamedTuple):
+    """What a step descends."""
+
+    fn: Callable[[PyTree, PyTree, Key], jax.Array]  # (params, minibatch, key) -> ()
+    of_rows: bool = True  # a mean over the minibatch's rows, each by itself: taken in chunks (`chunks.grad_rows`)
 
 
 class Trained(NamedTuple):
@@ -124,7 +132,7 @@ def choose_mode(
     """Return ``full`` if what T steps keep for the backward pass fits ``budget`` bytes, else ``mix``. Traces only."""
 
     def kept(trained, batch):
-        grads, pull_back = jax.vjp(lambda p, b: jax.grad(loss)(p, b, jax.random.key(0)), trained.params, batch)
+        grads, pull_back = jax.vjp(lambda p, b: jax.grad(loss.fn)(p, b, jax.random.key(0)), trained.params, batch)
         return rule.update(grads, trained.slots, trained.params), pull_back
 
     shapes = jax.tree.leaves(jax.eval_shape(kept, start, batch))
@@ -136,8 +144,16 @@ def _num_bytes(arrays: Sequence) -> int:
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
 
 
+def _gradients(loss: Loss, params: PyTree, batch: PyTree, key: Key) -> tuple[PyTree, PyTree]:
+    """Return the gradients by the parameters and by the minibatch."""
+    if not loss.of_rows:
+        return jax.grad(loss.fn, (0, 1))(params, batch, key)
+    each = lambda params, batch, place: loss.fn(params, batch, jax.random.fold_in(key, place[0]))
+    return grad_rows(each, params, batch, jnp.arange(count_rows(batch)))
+
+
 def _plain(loss: Loss) -> Callable:
-    return lambda params, batch, key: jax.grad(loss)(params, batch, key)
+    return lambda params, batch, key: _gradients(loss, params, batch, key)[0]
 
 
 def _mixed(loss: Loss) -> Callable:
@@ -146,8 +162,7 @@ def _mixed(loss: Loss) -> Callable:
 
     def backward(arguments, v):
         params, batch, key = arguments
-        both = lambda params: jax.grad(loss, (0, 1))(params, batch, key)
-        return *jax.jvp(both, (params,), (v,))[1], None
+        return *jax.jvp(lambda params: _gradients(loss, params, batch, key), (params,), (v,))[1], None
 
     gradient.defvjp(lambda *arguments: (gradient(*arguments), arguments), backward)
     return gradient

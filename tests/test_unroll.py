@@ -11,7 +11,7 @@ from rcig.errors import UserError
 from rcig.lookup import find
 from rcig.types import Model, Outputs, Synthetic
 
-T, N, D = 7, 5, 3
+T, N, D = 7, 35, 3  # rows enough for two chunks and a rest
 
 
 def loss(params, batch, key):
@@ -38,8 +38,8 @@ def outer(problem, inputs, labels, rates, rule="sgd", mode="full", window=0):
     key = jax.random.key(3)
     start = unroll.begin(params, rule)
     if window:
-        start = unroll.skip(key, loss, rule, start, select, 0.2, jnp.int32(window))
-    trained = unroll.train(key, loss, rule, start, select, rates, first=window, mode=mode)
+        start = unroll.skip(key, unroll.Loss(loss), rule, start, select, 0.2, jnp.int32(window))
+    trained = unroll.train(key, unroll.Loss(loss), rule, start, select, rates, first=window, mode=mode)
     return loss(trained.params, real, None)
 
 
@@ -76,7 +76,7 @@ def test_a_weight_that_changes_nothing_leaves_the_gradient_of_adam_finite(proble
 
     def after(inputs):
         start, select = unroll.begin({**params, "idle": jnp.ones(4)}, rule), unroll.passes(inputs, labels, D)
-        trained = unroll.train(jax.random.key(3), with_idle, rule, start, select, rates, mode=mode)
+        trained = unroll.train(jax.random.key(3), unroll.Loss(with_idle), rule, start, select, rates, mode=mode)
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(trained.params))
 
     assert np.all(np.isfinite(jax.grad(after)(inputs)))
@@ -118,7 +118,9 @@ def test_choose_mode_by_the_budget(problem):
     params, inputs, labels, rates, _ = problem
     rule = unroll.direction("sgd")
     batch = unroll.passes(inputs, labels, D)(0, None)
-    choose = lambda budget, steps: unroll.choose_mode(budget, loss, rule, unroll.begin(params, rule), batch, steps)
+    choose = lambda budget, steps: unroll.choose_mode(
+        budget, unroll.Loss(loss), rule, unroll.begin(params, rule), batch, steps
+    )
     assert choose(10**9, 10) == "full" and choose(10**3, 10) == "mix"
     assert choose(10**5, 1) == "full" and choose(10**5, 10**5) == "mix"
 

@@ -20,6 +20,7 @@ import optax
 from jax import lax
 
 from rcig import augment, losses, sharding
+from rcig.chunks import training_gradient
 from rcig.errors import UserError, unknown
 from rcig.types import Batch, Key, Model, PyTree, Synthetic, Variables
 
@@ -242,13 +243,8 @@ def learn(
     key: Key,
 ) -> State:
     """Take one step on one batch: ``loss(logits, y)`` of inputs x, the batch statistics included."""
-
-    def loss_fn(params):
-        outputs, after = model.apply({**state.variables, "params": params}, x, True, key)
-        return loss(outputs.logits, y), after
-
     params = state.variables["params"]
-    (value, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    value, grads, after = training_gradient(model, loss, state.variables, x, y, key)
     updates, opt_state = optimiser.update(grads, state.opt_state, params)
     same = lambda new, old: new.astype(old.dtype)  # in 64-bit mode optax and statistics would change their types
     after, opt_state = jax.tree.map(same, (after, opt_state), (state.variables, state.opt_state))
