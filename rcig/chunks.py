@@ -27,9 +27,10 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
       size: rows at a time; 0 chooses by platform: about 16 on a CPU, else all. Chunks of an explicit size are
         rematerialised: a backward pass holds one chunk's activations and costs one more forward pass.
     """
-    if size:
+    num_rows = sharding.count_rows(rows)
+    if 0 < size <= num_rows // 2:  # all at once, nothing is
         fn = jax.checkpoint(fn, prevent_cse=False)
-    return _scan(lambda chunk: ((), fn(chunk)), rows, size or _size(sharding.count_rows(rows)))[1]
+    return _scan(lambda chunk: ((), fn(chunk)), rows, size or _size(num_rows))[1]
 
 
 def spread_rows(fn: Callable[[PyTree, PyTree], PyTree], params: PyTree, rows: PyTree, size: int = 0) -> PyTree:

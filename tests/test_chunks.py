@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from rcig import losses
-from rcig.chunks import grad_rows, training_gradient
+from rcig.chunks import grad_rows, map_rows, training_gradient
 from rcig.lookup import find
 from rcig.types import Model, Outputs
 
@@ -68,3 +68,9 @@ def test_dropout_of_one_chunk_is_not_that_of_another():
     )[0]
     kept = np.asarray([value(row) for row in range(32)])
     assert np.any(kept[0::2] != kept[1::2])  # chunks take every other row
+
+
+@pytest.mark.parametrize("size, again", [(0, False), (7, True), (35, False), (64, False)])
+def test_chunks_of_an_explicit_size_are_computed_again_and_all_rows_at_once_are_not(size, again):
+    squares = lambda x: jnp.sum(map_rows(lambda x: jnp.tanh(x) ** 2, x, size))
+    assert ("remat" in str(jax.make_jaxpr(jax.grad(squares))(INPUTS))) == again
