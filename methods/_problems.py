@@ -209,15 +209,18 @@ class Naive(Nonlinear):
     def base(self) -> PyTree:
         return self.variables["params"]
 
+    def variables_with(self, trained: PyTree) -> Variables:
+        return {**self.variables, "params": trained}
+
     def inner_loss(self, tau: PyTree, psi: Psi) -> jax.Array:
         inputs, targets = support(psi, self.flip)
         params = optax.tree.add(self.base, tau)
-        logits = spread_rows(self.apply, {**self.variables, "params": params}, inputs, self.sampling.chunk).logits
+        logits = self.network(inputs, self.sampling.chunk)(params).logits
         return losses.mse(logits, targets) + self.scale(targets) / 2 * optax.tree.vdot(params, params)
 
     def outer_loss(self, tau: PyTree, psi: Psi) -> tuple[jax.Array, jax.Array]:
         def loss(params, batch):
-            logits = self.apply({**self.variables, "params": params}, batch.inputs).logits
+            logits = self.apply(self.variables_with(params), batch.inputs).logits
             targets = losses.centred_targets(batch.labels, psi.labels.shape[1]).astype(logits.dtype)
             return losses.mse(logits, targets), losses.accuracy(logits, batch.labels)
 

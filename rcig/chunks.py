@@ -27,10 +27,9 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
       size: rows at a time; 0 chooses by platform: about 16 on a CPU, else all. Chunks of an explicit size are
         rematerialised: a backward pass holds one chunk's activations and costs one more forward pass.
     """
-    num_rows = sharding.count_rows(rows)
-    if 0 < size <= num_rows // 2:  # all at once, nothing is
+    if 0 < size <= sharding.count_rows(rows) // 2:  # all at once, nothing is
         fn = jax.checkpoint(fn, prevent_cse=False)
-    return _scan(lambda chunk: ((), fn(chunk)), rows, size or _size(num_rows))[1]
+    return _scan(lambda chunk: ((), fn(chunk)), rows, size)[1]
 
 
 def spread_rows(fn: Callable[[PyTree, PyTree], PyTree], params: PyTree, rows: PyTree, size: int = 0) -> PyTree:
@@ -54,9 +53,7 @@ def mean_rows(
     """
 
     def mean(fn, params, rows):
-        num_rows = sharding.count_rows(rows)
-        part = lambda chunk: jax.tree.map(lambda a: a * (sharding.count_rows(chunk) / num_rows), fn(params, chunk))
-        return sum_rows(part, rows, size or _size(num_rows))
+        return sum_rows(_share(partial(fn, params), rows), rows, size)
 
     def mean_of_all(fn, params, rows):
         return sharding.spread_mean(partial(mean, fn))(params, rows)
@@ -83,18 +80,20 @@ def grad_rows(
 
     Args: fn, params, rows as said; ``fixed``, a tree of (B, ...) arrays, goes with the rows; size as in `map_rows`.
     """
+    gradients = lambda chunk: jax.grad(fn, (0, 1))(params, *chunk)
+    return _scan(_share(gradients, rows), (rows, fixed), size)
+
+
+def _share(fn: Callable[[PyTree], PyTree], rows: PyTree) -> Callable[[PyTree], PyTree]:
+    """Return what a chunk adds to the mean over all ``rows``, where ``fn(chunk)`` is the mean over the chunk's."""
     num_rows = sharding.count_rows(rows)
-
-    def part(chunk):
-        share = sharding.count_rows(chunk) / num_rows
-        return jax.tree.map(lambda g: share * g, jax.grad(fn, (0, 1))(params, *chunk))
-
-    return _scan(part, (rows, fixed), size or _size(num_rows))
+    return lambda chunk: jax.tree.map(lambda a: a * (sharding.count_rows(chunk) / num_rows), fn(chunk))
 
 
 def _scan(fn: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
     """Return ``fn(rows)``, of which the first part is a sum over rows, the second row-wise, ``size`` rows at a time."""
     num_rows = sharding.count_rows(rows)
+    size = size or _size(num_rows)
     whole = num_rows // size
     if whole < 2:
         return fn(rows)
