@@ -36,6 +36,8 @@ setup(
         "matplotlib>=3.8",
         "rich>=13",
         "safetensors>=0.5",
+        "scipy>=1.12",
+        "threadpoolctl>=3.2",
     ],
     extras_require={
         "cuda": ["jax[cuda]"],

@@ -9,6 +9,7 @@ if tuple(map(int, jaxlib.__version__.split(".")[:2])) < (0, 11):  # later ones d
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"  # compiles twice as fast
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", _FLAGS)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would spin on cores that other tests use
 
 import jax
 import pytest

@@ -1,6 +1,7 @@
 """Who may import whom (design: floors), and what an import costs."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,16 @@ def test_the_whole_library_imports_neither_tensorflow_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_core_is_a_device_and_lapack_takes_no_other():
+    code = (
+        "import os; from rcig.command import one_device_a_core; one_device_a_core();"
+        "import jax; from threadpoolctl import threadpool_info;"
+        "cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count();"
+        "print(jax.local_device_count() - cores);"
+        "print(max(pool['num_threads'] for pool in threadpool_info() if pool['user_api'] == 'blas'))"
+    )
+    plain = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}  # conftest's
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1"]
