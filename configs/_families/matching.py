@@ -35,7 +35,7 @@ _TRAJECTORIES = {  # (data set, images per class): the options above, and whethe
     ("tiny_imagenet", 10): (20, 2, 40, 1e4, 1e-4, 0.01, 200, False),
     ("tiny_imagenet", 50): (20, 2, 40, 1e4, 1e-4, 0.01, 300, False),
     ("mnist", 1): (20, 2, 2, 1000.0, 1e-4, 0.1, 0, False),  # not in the paper, as what follows
-    ("mnist", 10): (20, 2, 2, 100.0, 1e-5, 0.05, 0, False),
+    ("mnist", 10): (20, 2, 2, 30.0, 1e-5, 0.05, 0, False),
     ("digits", 1): (20, 2, 2, 1000.0, 1e-4, 0.05, 0, False),
 }
 
