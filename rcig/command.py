@@ -73,16 +73,17 @@ def one_device_a_core() -> None:
     """Give jax a CPU device for every core: they share a batch, or networks trained side by side (see `sharding`).
 
     XLA alone uses the cores within one operation at a time, which is slower: 1.9 times for DM, 1.5 for DSA on 2 cores.
-    LAPACK, which jax calls in scipy's library, then has one thread: more would wait on cores that are taken, spinning
-    (RCIG with ten images per class, width 32: 1.5 times slower). Must come before the first use of a device. Does
-    nothing where the number of CPU devices is set already.
+    LAPACK, which jax calls in scipy's library, then has one thread: more would spin on cores that are taken (RCIG with
+    ten images per class, width 32: 1.5 times slower). Must come before the first use of a device. Does nothing where
+    the number of CPU devices is set already.
     """
     import jax
-    import scipy.linalg  # noqa: F401, the library that is to be limited
-    from threadpoolctl import threadpool_limits
 
     told = jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not told:
+        import scipy.linalg  # noqa: F401, the library that is to be limited
+        from threadpoolctl import threadpool_limits
+
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         jax.config.update("jax_num_cpu_devices", cores or 1)
         threadpool_limits(1, "blas")
