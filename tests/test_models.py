@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from jax import lax
+from jax import export, lax
 
 from rcig import lookup
 from rcig.errors import UserError
@@ -38,6 +38,7 @@ KEY = jax.random.key(0, impl="rbg")  # compiles 3 times faster than the default
 LARGE = ["alexnet"]  # too large to run here: their shapes only
 NORMS = ["none", "batch", "instance", "layer", "group"]
 INVERTED = ["efficientnet", "mobilenet_v2"]  # half a minute to compile what the others show
+QUICK = [pytest.param(name, marks=[pytest.mark.slow] * (name in INVERTED)) for name in SMALL]
 DEEP = ["dc_alexnet", "efficientnet", "mobilenet_v2", "resnet", "vgg"]  # slow to compile: with two norms only
 
 
@@ -299,18 +300,30 @@ def test_contract(name, options):
     assert moved == (["batch_stats"] if options == {"norm": "batch"} else [])
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in INVERTED)) for n in SMALL])
-def test_meta_gradient_reaches_the_inputs(name):
-    """That of the squared gradient of the weights, in training: the network is differentiable twice."""
+def squared_gradient(name):
+    """Return a batch, and its squared gradient of the weights in training: its own gradient differentiates twice."""
     model, variables, x = small(name)
 
     def loss(params, x):
         logits = model.apply({**variables, "params": params}, x, True, jax.random.key(2))[0].logits
         return jnp.mean(jax.nn.logsumexp(logits, -1) - logits[:, 0])
 
-    square = lambda x: sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(variables["params"], x)))
+    return x, lambda x: sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(variables["params"], x)))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_meta_gradient_reaches_the_inputs(name):
+    x, square = squared_gradient(name)
     gradient = jax.jit(jax.grad(square))(x)
     assert gradient.shape == x.shape and jnp.all(jnp.isfinite(gradient)) and jnp.any(gradient != 0)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_meta_gradient_has_a_program_for_accelerators(name, monkeypatch):
+    x, square = squared_gradient(name)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    program = export.export(jax.jit(jax.grad(square)), platforms=("cuda", "tpu"))(x).mlir_module()
+    assert "stablehlo." in program and "custom_call" not in program
 
 
 @pytest.mark.parametrize("name", WITH_DROPOUT)
