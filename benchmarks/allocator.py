@@ -1,7 +1,8 @@
 """What glibc's allocator costs: one training step with and without the settings of rcig/command.py.
 
 XLA frees and allocates large buffers all the time; by default glibc hands each back to the kernel, and taking it again
-costs a page fault for every 4 KiB. The commands restart themselves with an allocator that keeps what it has.
+costs a page fault for every 4 KiB. The commands restart themselves with an allocator that keeps what it has, in pages
+of 2 MiB, which also are few enough for the processor to remember where they lie.
 
     python benchmarks/allocator.py [--quick]     about 1 minute on 2 cores; means nothing on an accelerator
 """
