@@ -2,11 +2,15 @@
 
 import ast
 import os
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from rcig.command import ALLOCATOR
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("rcig", "kernels", "methods", "configs")
@@ -99,3 +103,16 @@ def test_every_core_is_a_device_and_lapack_takes_no_other():
     plain = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}  # conftest's
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "1"]
+
+
+def test_glibc_knows_the_allocators_settings():
+    """It ignores what it does not know, without a word; large pages are known from 2.35 on."""
+    loader = next((path for folder in ("/lib64", "/lib") for path in Path(folder).glob("ld-linux*.so.?")), None)
+    if loader is None or tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35):
+        pytest.skip("no glibc here, or an old one")
+    told = subprocess.run(
+        [loader, "--list-tunables"], env={"GLIBC_TUNABLES": ALLOCATOR}, capture_output=True, text=True, check=True
+    ).stdout
+    values = dict(re.findall(r"^(\S+): (\S+)", told, re.MULTILINE))
+    for name, value in (setting.split("=") for setting in ALLOCATOR.split(":")):
+        assert int(values[name], 0) == int(value)

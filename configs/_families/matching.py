@@ -97,11 +97,14 @@ def mtt(dataset: str, ipc: int, num_steps: int = 5000) -> ConfigDict:
 def narrow(config: ConfigDict, width: int = 32) -> ConfigDict:
     """For a few CPU cores: a narrow network, half the real examples, five networks to judge.
 
+    DC starts from real images where a class has several: from noise, the first thousand of its steps stay below them.
     DM's loss is a sum over features: with fewer of them its rate grows. MTT's experts are few, stop where they are no
     longer matched, and take large batches: an epoch must be short enough for a student to follow.
     """
     config.model.width = width
     config.method.batch_size = 128
+    if config.method.name == "gradient_matching" and config.ipc > 1:
+        config.initialization = "real"
     if config.method.name == "distribution_matching":
         config.method.learning_rate *= 128 / width
     if config.method.name == "trajectory_matching":
