@@ -181,7 +181,7 @@ def test_the_rates_of_adam_fit_their_problem():
 def test_what_an_accelerator_runs_gives_the_same_numbers(name, monkeypatch):
     _, data, state, _ = build(name, 0)
     want = run(name, 0)[0][1]
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # XLA's convolution, all rows at once, networks by vmap
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # XLA's convolution, all rows at once
     jax.clear_caches()
     step, layout, _ = compiled.__wrapped__(name, 0, "jit", 1)
     state, data = layout.replicate(sharding.fetch((state, data)))
