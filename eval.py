@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("--distilled", required=True, type=Path, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("--protocol", default="", help="how to evaluate; default: the config's")
     parser.add_argument(
-        "--format", default="", help="of a set made elsewhere: rcig, frepo, vico, mtt, kip, npz, safetensors"
+        "--format",
+        default="",
+        help="of a set made elsewhere: rcig, frepo, vico, mtt, idc, idc_i, kip, npz, safetensors",
     )
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     parser.add_argument("--full_data_steps", type=int, default=0, help="also train on the whole training set, so long")

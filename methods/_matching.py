@@ -8,6 +8,7 @@ from math import isqrt
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -63,6 +64,16 @@ def start(
     _formation.check(synthetic.inputs.shape, num_classes, formation)
     stored = _formation.fold(jnp.asarray(synthetic.inputs), formation)
     return Images(stored, jnp.asarray(synthetic.labels), optimizer.init(stored))
+
+
+def check_start(synthetic: Synthetic) -> None:
+    """Raise UserError unless the labels say of every row the class it is matched with: see `classes_of`."""
+    num_rows, num_classes = synthetic.labels.shape
+    if num_rows % num_classes == 0 and (np.argmax(synthetic.labels, 1) != classes_of(synthetic)).any():
+        raise UserError(
+            "matching learns as many rows of every class, in the order of the classes, and the labels say otherwise; "
+            "leave config.init_labels empty, and config.labels such that a row's largest label is its class"
+        )
 
 
 def move(images: Images, gradient: jax.Array, optimizer: optax.GradientTransformation) -> Images:

@@ -39,6 +39,10 @@ class DistributionMatching:
     def __post_init__(self):
         _matching.check(self, "formation")
 
+    def check_start(self, synthetic: Synthetic) -> None:
+        """Raise UserError unless rows and labels are of the classes in order."""
+        _matching.check_start(synthetic)
+
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> Images:
         """Return the images as they are, with an idle optimiser."""
         return _matching.start(synthetic, self.augmentation, self._optimizer(), self.formation)

@@ -92,7 +92,7 @@ class GradientMatching:
     momentum: float = 0.5
     augmentation: str = "none"  # as in rcig.augment
     distance: str = "ours"  # mse, cos
-    classes_together: int = 1  # classes whose gradients are summed and matched as one; all of them: as in DCC
+    classes_together: int = 1  # whose gradients are matched as one; all: DCC without its class-wise warm-up
     formation: int = 1  # f: an image stores f^2 examples, made small; ipc counts examples (IDC: 2)
     match_steps: int = 0  # steps with one network; 0: as many as images per class, at most 50
     network_epochs: int = 0  # of training the network between two of them; 0: the reference's table by ipc
@@ -109,6 +109,10 @@ class GradientMatching:
                 f"method.match_steps {self.match_steps} and method.network_epochs {self.network_epochs} must not be "
                 "negative; 0 means the rule"
             )
+
+    def check_start(self, synthetic: Synthetic) -> None:
+        """Raise UserError unless rows and labels are of the classes in order."""
+        _matching.check_start(synthetic)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the images as they are, with an idle optimiser, and a fresh network."""

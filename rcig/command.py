@@ -109,7 +109,7 @@ def open_set(
         resolved = configs.from_dict(distilled.card["config"], overrides)
     set_up_jax(resolved.precision, resolved.x64)
     dataset = experiment.load_dataset(resolved)
-    return distilled or formats.read(path, form, dataset.num_classes), resolved, dataset
+    return distilled or formats.read(path, form, dataset.num_classes, encode=dataset.encode), resolved, dataset
 
 
 def main(command: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ from rcig.lookup import find, names
 _CHOICES = {
     "method.name": (),
     "model.name": (),
-    "eval.protocol": ("eval.flip", "eval.model."),
+    "eval.protocol": ("eval.preset", "eval.flip", "eval.model."),
     "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
     "eval.model.name": (),
 }
@@ -103,8 +103,16 @@ def _over(said: Said, layer: Said) -> Said:
     for choice, keep in _CHOICES.items():
         if choice in layer and layer[choice] != said.get(choice):
             section = choice.rpartition(".")[0] + "."
+            if choice == "eval.protocol" and not _has_preset(layer[choice], said):
+                keep = keep[1:]
             said = {k: v for k, v in said.items() if not k.startswith(section) or k.startswith(keep)}
     return said | layer
+
+
+def _has_preset(protocol: str, said: Said) -> bool:
+    """Return whether a preset of the standard protocol, not its default, was chosen that another protocol shares."""
+    _, *shared = find("rcig.evaluation", "standard").PRESETS
+    return said.get("eval.preset") in {*shared} & {*find("rcig.evaluation", str(protocol)).PRESETS}
 
 
 def _section(package: str, name: str) -> ConfigDict:
@@ -113,19 +121,20 @@ def _section(package: str, name: str) -> ConfigDict:
 
 
 def _eval_section(said: Said) -> ConfigDict:
-    """Return the section of an evaluation protocol; a protocol's first preset is its default."""
+    """Return the section of an evaluation protocol on the data set; a protocol's first preset is its default."""
     protocol = find("rcig.evaluation", str(said["eval.protocol"]))
     preset = str(said.get("eval.preset", next(iter(protocol.PRESETS))))
     if preset not in protocol.PRESETS:
         raise unknown("eval.preset", preset, protocol.PRESETS)
     chosen = {"protocol": said["eval.protocol"], "preset": preset}
-    return ConfigDict(chosen | _defaults(protocol) | protocol.PRESETS[preset])
+    on_dataset = getattr(protocol, "ON_DATASETS", {}).get((preset, said["dataset"]), {})
+    return ConfigDict(chosen | _defaults(protocol) | protocol.PRESETS[preset] | on_dataset)
 
 
 def _judge_of(model: ConfigDict) -> ConfigDict:
-    """Return who judges where nothing else is said: the network that distilled, with ReLU."""
+    """Return who judges where nothing else is said: the network that distilled; softplus, made for that, is ReLU."""
     judge = ConfigDict(model.to_dict())
-    if "activation" in judge:
+    if judge.get("activation") == "softplus":
         judge.activation = "relu"
     return judge
 

@@ -6,11 +6,15 @@ Example:
 
 rcig, frepo        Flax checkpoints of these references
 vico               res_*.pt of DC, DSA and DM: the last experiment's images (M, C, H, W) and class numbers
-mtt                images_best.pt, with labels_best.pt beside it (MTT, TESLA, DATM; also images.pt and labels.pt)
+mtt                images_best.pt, with labels_best.pt beside it and perhaps lr_best.pt (MTT, TESLA, DATM; DD-Ranking's
+                   images.pt, labels.pt, lr.pt); labels (M, K) are logits and become their softmax
+idc, idc_i         data.pt of IDC, a list [images, class numbers] of pixels in [0, 1], an image holding 2 x 2 examples,
+                   from 128 pixels on 3 x 3; of IDC-I one
 kip                npz of KIP: images (M, H, W, C) and centred labels
 npz, safetensors   ours, and anybody's with images (or inputs) and labels
 
-Inputs stay in the space of their maker: preprocess test examples alike (KIP's images of unit norm, MTT's own ZCA).
+Inputs stay in the space of their maker: preprocess test examples alike (KIP's images of unit norm, MTT's own ZCA;
+VICO's sets want preprocessing dc_standard, and their cards say so). IDC's pixels become inputs of the data set.
 """
 
 import io
@@ -23,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from rcig import torch_format
+from rcig import torch_sets
 from rcig.card import Distilled, check, new_card, seal
 from rcig.errors import UserError, unknown
 from rcig.files import write
@@ -35,10 +39,13 @@ _NAMES = {"images": "inputs", "x": "inputs", "y": "labels"}  # what others call 
 Arrays = dict[str, np.ndarray]
 
 
-def read(path: Path, format: str, num_classes: int, layout: str = "nhwc") -> Distilled:
+def read(
+    path: Path, format: str, num_classes: int, layout: str = "nhwc", encode: Callable[[Any], Any] = np.asarray
+) -> Distilled:
     """Read a distilled set from a file of another program, checked.
 
-    Args: format, one of ``FORMATS``; num_classes, K; layout, "nhwc" or "nchw", how images without a card lie in memory.
+    Args: format, one of ``FORMATS``; num_classes, K; layout, "nhwc" or "nchw", how images without a card lie in memory;
+    encode, of the data set, from pixels in [0, 1], for formats that hold these.
     Returns inputs (M, ...) in the model-input space of their maker, labels (M, K). Raises UserError for any bad file.
     """
     path = Path(path)
@@ -62,6 +69,8 @@ def read(path: Path, format: str, num_classes: int, layout: str = "nhwc") -> Dis
         if card["num_classes"] != num_classes:
             raise UserError(f"{path} has {card['num_classes']} classes, the data set {num_classes}; choose its own")
         return distilled
+    if format in _PIXELS:
+        arrays["inputs"] = encode(arrays["inputs"])
     return _adopt(path, format, arrays, num_classes, layout)
 
 
@@ -107,38 +116,19 @@ def _safetensors(path: Path) -> tuple[Arrays, Any]:
         return {key: file.get_tensor(key) for key in file.keys()}, None if card is None else json.loads(card)
 
 
-def _vico(path: Path) -> tuple[Arrays, None]:
-    """Read the results of DC, DSA or DM, a list with a set for each experiment; the last, as DC-bench does."""
-    content = torch_format.load(path)
-    if not isinstance(content, dict) or not isinstance(content.get("data"), list) or not content["data"]:
-        raise ValueError("it has no list 'data' of experiments")
-    images, labels = content["data"][-1]
-    return {"inputs": _nhwc(images), "labels": labels}, None
-
-
-def _mtt(path: Path) -> tuple[Arrays, None]:
-    """Read images and, from the file beside them that is called so, their labels (M,) or (M, K)."""
-    beside = path.with_name(path.name.replace("images", "labels", 1))
-    if beside == path or not beside.is_file():
-        raise ValueError("it must be called like images_best.pt and have labels_best.pt beside it")
-    return {"inputs": _nhwc(torch_format.load(path)), "labels": torch_format.load(beside)}, None
-
-
-def _nhwc(images: Any) -> np.ndarray:
-    if not isinstance(images, np.ndarray) or images.ndim != 4:
-        raise ValueError(f"its images must be a tensor (M, C, H, W), not {np.shape(images)}")
-    return images.transpose(0, 2, 3, 1)
-
-
 FORMATS: dict[str, Callable[[Path], tuple[Arrays, Any]]] = {
     "rcig": _rcig,
     "frepo": _frepo,
-    "vico": _vico,
-    "mtt": _mtt,
+    "vico": torch_sets.vico,
+    "mtt": torch_sets.mtt,
+    "idc": torch_sets.idc,
+    "idc_i": torch_sets.idc_i,
     "kip": _npz,
     "npz": _npz,
     "safetensors": _safetensors,
 }
+_PIXELS = ("idc", "idc_i")  # formats that hold pixels, not model inputs
+_SPACES = {"vico": "dc_standard"}  # format -> pixel space; of the others it depends
 
 
 def _prototypes(path: Path, tree: str) -> Arrays:
@@ -189,12 +179,12 @@ def _adopt(path: Path, format: str, arrays: Mapping[str, Any], num_classes: int,
         num_classes=num_classes,
         class_names=[str(k) for k in range(num_classes)],
         preprocessing={"kind": "unknown"},
-        pixel_space="unknown",
+        pixel_space=_SPACES.get(format, "unknown"),
         seed=0,
         step=0,
         init_labels=() if len(groups) == num_classes else groups,
     )
-    return seal(Synthetic(inputs, labels), card | {"source": path.name})
+    return seal(Synthetic(inputs, labels, named.get("learning_rates")), card | {"source": path.name})
 
 
 def _groups(labels: np.ndarray, num_classes: int) -> list[int] | None:

@@ -105,6 +105,7 @@ def begin(
     method: Method, dataset: Dataset, start: Synthetic, schedule: Schedule, layout: Layout
 ) -> tuple["_Feeder", Callable[[], PyTree]]:
     """Return the compiled steps, on as many of the layout's devices as serve, and what makes the state at step 0."""
+    getattr(method, "check_start", lambda start: None)(start)
     labels = np.asarray(dataset.train.labels)
     rows = jax.jit(_rows_at(method, schedule))(0, labels)
     first = Batch(*(a[0] for a in streaming.gather(dataset.train, np.asarray(rows)[None])))

@@ -1,6 +1,6 @@
 """The command `python -m rcig.matrix`: which network's sets are good for which networks, as table, JSON and heat map.
 
-    for run in runs/dc_*; do python eval.py --distilled=$run --protocol=cross_arch --config.eval.preset=dc; done
+    for run in runs/dc_*; do python eval.py --distilled=$run --protocol=cross_arch; done
     python -m rcig.matrix matrix runs/dc_*             # prints the table, writes matrix.json and matrix.png
 
 A row is a run that the cross-architecture protocol has measured, called as its workdir; a column is a network that was

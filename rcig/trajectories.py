@@ -129,10 +129,11 @@ def _read(folder: Path, settings: dict[str, Any], key: Key) -> _Book:
     try:
         book = _Book(**json.loads((folder / "experts.json").read_text()))
         there = {name: book.settings[name] for name in settings}
+        jax.random.wrap_key_data(jnp.array(book.key, jnp.uint32))
         digests = dict(book.sha256)
     except FileNotFoundError:
         return _Book(settings, np.asarray(jax.random.key_data(key)).tolist(), {})
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         raise UserError(f"{folder} must hold expert trajectories ({error}); delete it, or choose another") from error
     for name, wanted in settings.items():
         if there[name] != wanted:

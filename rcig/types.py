@@ -37,8 +37,8 @@ class Synthetic(NamedTuple):
 class Dataset:
     """A data set on the host, preprocessed, with the way back to pixels.
 
-    ``decode`` maps (M, ...) model inputs to displayable values in [0, 1]; ``preprocessing`` is JSON-able and says
-    how the inputs were made (kind, constants, digest of a whitening matrix).
+    ``decode`` maps (M, ...) model inputs to displayable values in [0, 1], ``encode`` such values to model inputs;
+    ``preprocessing`` is JSON-able and says how the inputs were made (kind, constants, digest of a whitening matrix).
     """
 
     name: str
@@ -48,6 +48,7 @@ class Dataset:
     class_names: tuple[str, ...]
     decode: Callable[[np.ndarray], np.ndarray]
     preprocessing: Mapping[str, Any]
+    encode: Callable[[np.ndarray], np.ndarray] = np.asarray
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -74,7 +75,11 @@ class Model(NamedTuple):
 
 
 class Method(Protocol):
-    """A distillation method: a frozen dataclass of hyperparameters with four pure, jittable functions."""
+    """A distillation method: a frozen dataclass of hyperparameters with four pure, jittable functions.
+
+    One that cannot learn every set has ``check_start(synthetic)`` too, which raises UserError: ``init`` is traced, and
+    sees shapes only.
+    """
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> PyTree:
         """Return the state from which ``step`` starts; sees one real batch, for probes."""

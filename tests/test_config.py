@@ -200,6 +200,64 @@ def test_another_preset_drops_what_was_said_for_the_first_but_not_the_flips():
     assert changed.eval.optimiser == "sgd" and changed.eval.model.width == 9
 
 
+@pytest.mark.parametrize("protocol", ["cross_arch", "continual", "nas", "membership"])
+def test_a_set_is_judged_by_its_own_preset_under_every_protocol_that_has_it(protocol):
+    def judge(config, *overrides):
+        run = configs.load(config).to_dict()  # as on a card: every field is said
+        return configs.from_dict(run, [f"--config.eval.protocol={protocol}", *overrides]).eval
+
+    for name, preset, augmentation in (
+        ("configs/dsa.py:mnist_ipc10", "dsa", "dsa:color_crop_cutout_scale_rotate"),
+        ("configs/dm.py:cifar10_ipc10", "dsa", "dsa:color_crop_cutout_flip_scale_rotate"),
+        ("configs/dc.py:mnist_ipc1", "dc", "dc:crop_scale_rotate"),
+        ("configs/dc.py:fashion_mnist_ipc1", "dc", ""),
+    ):
+        section = judge(name)
+        assert (section.preset, section.augmentation) == (preset, augmentation)
+        assert judge(name, "--config.eval.preset=rcig").augmentation == ""
+    assert judge("rcig_mnist_ipc1").preset == ("dc" if protocol == "nas" else "rcig")  # the protocol's default
+    assert judge("rcig_mnist_ipc1", "--config.eval.preset=dsa").augmentation == "dsa:color_crop_cutout_scale_rotate"
+
+
+def test_a_preset_of_the_same_name_is_another_one_elsewhere():
+    run = configs.load("lpld_digits").to_dict()
+    assert run["eval"]["preset"] == "small"
+    assert configs.from_dict(run, ["--config.eval.protocol=nas"]).eval.preset == "dc"
+
+
+def test_the_judge_of_a_set_keeps_its_activation_but_softplus():
+    assert configs.load("configs/dc.py:cifar10_ipc1", ["--config.model.activation=sigmoid"]).eval.model.activation == (
+        "sigmoid"
+    )
+    assert configs.load("rcig_cifar10_ipc1").eval.model.activation == "relu"
+
+
+@pytest.mark.parametrize(
+    "cell, rate, steps, dispatch, method_flips, judge_epochs, augmentation",
+    [  # reference/dc_dsa_dm.md: loops and rates; digits are not mirrored
+        ("dc.py:mnist_ipc1", 0.1, 1000, 20, None, (300, 1000), "dc:crop_scale_rotate"),
+        ("dc.py:cifar10_ipc10", 0.1, 10000, 20, None, (300, 1000), ""),
+        ("dc.py:cifar10_ipc50", 0.1, 50000, 50, None, (300, 1000), ""),
+        ("dsa.py:svhn_cropped_ipc10", 0.1, 10000, 20, False, (300, 1000), "dsa:color_crop_cutout_scale_rotate"),
+        ("dsa.py:cifar100_ipc1", 0.1, 1000, 20, True, (300, 1000), "dsa:color_crop_cutout_flip_scale_rotate"),
+        ("dm.py:cifar10_ipc50", 1.0, 20000, 20, True, (300, 1000), "dsa:color_crop_cutout_flip_scale_rotate"),
+        ("dm.py:cifar10_ipc100", 10.0, 20000, 20, True, (300, 1000), "dsa:color_crop_cutout_flip_scale_rotate"),
+        ("dm.py:cifar10_ipc1250", 10.0, 20000, 20, True, (300, 1000), "dsa:color_crop_cutout_flip_scale_rotate"),
+        ("dm.py:mnist_ipc10", 1.0, 20000, 20, False, (300, 1000), "dsa:color_crop_cutout_scale_rotate"),
+    ],
+)
+def test_published_settings_of_the_matching_methods(
+    cell, rate, steps, dispatch, method_flips, judge_epochs, augmentation
+):
+    config = configs.load(f"configs/{cell}")
+    assert (config.method.learning_rate, config.num_steps, config.steps_per_dispatch) == (rate, steps, dispatch)
+    assert (config.method.momentum, config.method.batch_size, config.model.width) == (0.5, 256, 128)
+    assert method_flips is None or ("flip" in config.method.augmentation) == method_flips
+    assert (config.eval.num_epochs, config.eval.augmented_epochs, config.eval.num_networks) == (*judge_epochs, 20)
+    assert config.eval.augmentation == augmentation
+    assert config.initialization == ("normal" if cell.startswith("dc.") else "real")
+
+
 def test_another_method_and_protocol_need_one_file_each(tmp_path, monkeypatch):
     (tmp_path / "halve.py").write_text("def make(model, *, strength: float = 0.5):\n    return strength\n")
     (tmp_path / "quick.py").write_text("PRESETS = {'a': {'n': 2}, 'b': {}}\ndef make(n=1, flip=False): return n\n")

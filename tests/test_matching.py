@@ -9,8 +9,8 @@ import optax
 import pytest
 import toy
 
-from methods import _formation, _matching, distribution_matching, gradient_matching
-from rcig import augment
+from methods import _formation, _matching, distribution_matching, gradient_matching, trajectory_matching
+from rcig import augment, loop
 from rcig.errors import UserError
 from rcig.types import Batch, Model, Outputs, Synthetic
 
@@ -365,3 +365,14 @@ def test_bad_sets():
             gradient_matching.make(model(), formation=formation).init(jax.random.key(0), toy.synthetic(2), batch())
     with pytest.raises(UserError, match="classes_together 2 does not divide 3 classes"):
         gradient_matching.make(model(), classes_together=2).init(jax.random.key(0), toy.synthetic(1), batch())
+
+
+@pytest.mark.parametrize("method", [distribution_matching, gradient_matching, trajectory_matching])
+def test_rows_of_other_classes_than_their_places_say_are_refused(method):
+    check = method.make(model()).check_start
+    check(toy.synthetic(2))
+    start = toy.synthetic(2)
+    with pytest.raises(UserError, match="in the order of the classes.* leave config.init_labels empty"):
+        check(start._replace(labels=start.labels[::-1]))
+    with pytest.raises(UserError, match="in the order of the classes"):  # by the loop, before it compiles anything
+        loop.begin(method.make(model()), toy.dataset(), start._replace(labels=-start.labels), None, None)

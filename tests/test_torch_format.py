@@ -1,5 +1,6 @@
 """Files of torch.save: all number types and strides come back, nothing is executed, broken ones are error lines."""
 
+import functools
 import os
 import pickle
 import zipfile
@@ -135,10 +136,37 @@ def test_dc_and_mtt_sets_are_read(tmp_path):
         save(tmp_path / "labels_best.pt", tensor(labels, "0"), {"0": labels})
         found = formats.read(tmp_path / (name or "images_best.pt"), format, num_classes=3)
         np.testing.assert_array_equal(found.inputs, IMAGES.transpose(0, 2, 3, 1))
-        np.testing.assert_array_equal(found.labels, labels if labels.ndim == 2 else np.eye(3)[labels])
+        wanted = np.exp(labels) / np.exp(labels).sum(1, keepdims=True) if labels.ndim == 2 else np.eye(3)[labels]
+        np.testing.assert_allclose(found.labels, wanted, rtol=1e-6)  # MTT's soft labels are logits
+        assert found.card["pixel_space"] == {"vico": "dc_standard", "mtt": "unknown"}[format]
         assert found.card["ipc"] == 2 and found.card["method"] == format
     with pytest.raises(UserError, match="whole numbers from 0 to 1"):
         formats.read(path, "vico", num_classes=2)
+
+
+def test_mtt_sets_bring_their_rate_and_distributions_stay(tmp_path):
+    labels, rate = np.float32([[0.2, 0.8, 0], [1, 0, 0], [0, 0, 1]] * 2), np.float32(0.037)
+    for name, array in (("images_best.pt", IMAGES), ("labels_best.pt", labels), ("lr_best.pt", rate)):
+        save(tmp_path / name, tensor(array, "0"), {"0": array})
+    found = formats.read(tmp_path / "images_best.pt", "mtt", num_classes=3)
+    assert found.learning_rates.shape == (1, 1) and found.learning_rates[0, 0] == rate
+    np.testing.assert_array_equal(found.labels, labels)
+
+
+def test_idc_sets_are_unfolded_and_encoded(tmp_path):
+    pixels, labels = RNG.uniform(size=(3, 3, 8, 8)).astype("f4"), np.arange(3)
+    path = save(tmp_path / "data.pt", [tensor(pixels, "0"), tensor(labels, "1")], {"0": pixels, "1": labels})
+    read = functools.partial(formats.read, path, num_classes=3, encode=lambda x: (x - 0.5) / 0.25)
+    whole, tiled = read(format="idc_i"), read(format="idc")
+    np.testing.assert_allclose(whole.inputs, (pixels.transpose(0, 2, 3, 1) - 0.5) / 0.25, rtol=1e-6)
+    assert whole.inputs.shape == (3, 8, 8, 3) and tiled.inputs.shape == (12, 8, 8, 3)
+    np.testing.assert_array_equal(np.argmax(tiled.labels, 1), np.repeat(labels, 4))
+    corner = pixels[1, :, 0, 4]  # of the second tile of the second image
+    np.testing.assert_allclose(tiled.inputs[5, 0, 0], (corner - 0.5) / 0.25, rtol=1e-5)
+    pixels *= 2
+    save(path, [tensor(pixels, "0"), tensor(labels, "1")], {"0": pixels, "1": labels})
+    with pytest.raises(UserError, match=r"no pixels in \[0, 1\]"):
+        read(format="idc")
 
 
 def test_kip_sets_are_read(tmp_path):

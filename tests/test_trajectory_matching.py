@@ -187,9 +187,11 @@ def test_folders_of_other_experts_and_of_none_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             trajectories.record(KEY, model, dataset, expert, 1, tmp_path)
-    (tmp_path / "experts.json").write_text('{"half')
-    with pytest.raises(UserError, match="must hold expert trajectories"):
-        trajectories.record(KEY, MODEL, toy.dataset(), EXPERT, 1, tmp_path)
+    said = json.loads((tmp_path / "experts.json").read_text())
+    for text in ('{"half', *(json.dumps(said | {"key": key}) for key in ([1], [-1, 0], "key", None))):
+        (tmp_path / "experts.json").write_text(text)
+        with pytest.raises(UserError, match="must hold expert trajectories"):
+            trajectories.record(KEY, MODEL, toy.dataset(), EXPERT, 1, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Names of cells, and what data sets have in common: configs/dm.py:cifar10_ipc10 is its get_config("cifar10_ipc10")."""
 
 GREY = ("mnist", "fashion_mnist", "digits", "usps")
-WRITTEN = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")  # a mirrored digit is another one, or none
 
 
 def parse(name: str) -> tuple[str, int, bool]:
     """Return data set, images per class, and whether it is for a few CPU cores: DATASET_ipcN or DATASET_ipcN_cpu."""
     dataset, _, ipc = name.removesuffix("_cpu").rpartition("_ipc")
-    if not dataset or not ipc.isdecimal():
-        raise ValueError(f"a cell is DATASET_ipcN or DATASET_ipcN_cpu, such as cifar10_ipc10, not {name!r}")
+    if not dataset or not ipc.isdecimal() or int(ipc) < 1:
+        raise ValueError(
+            f"a cell is DATASET_ipcN or DATASET_ipcN_cpu, N at least 1, such as cifar10_ipc10, not {name!r}"
+        )
     return dataset, int(ipc), name.endswith("_cpu")

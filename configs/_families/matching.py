@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 
 from configs import default
 from configs._families import cells
+from rcig.evaluation.standard import ON_DATASETS, PRESETS
 
-COLOUR = "dsa:color_crop_cutout_flip_scale_rotate"
-DIGITS = "dsa:color_crop_cutout_scale_rotate"
 _OWN_CONSTANTS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100", "tiny_imagenet")
 _TRAJECTORY_OPTIONS = (
     "student_steps",
@@ -55,11 +54,10 @@ def cell(method, name: str) -> ConfigDict:
 
 
 def dc(dataset: str, ipc: int, num_networks: int = 1000) -> ConfigDict:
-    """DC: from noise, without augmentation; judged without too, but on MNIST."""
+    """DC: from noise, without augmentation."""
     config = _common(dataset, ipc, "dc")
     config.initialization = "normal"
     config.method = ConfigDict({"name": "gradient_matching"})
-    config.eval.augmentation = "dc:crop_scale_rotate" if dataset == "mnist" else ""
     return _stepped(config, num_networks * min(ipc, 50), min(ipc, 50))
 
 
@@ -67,7 +65,6 @@ def dsa(dataset: str, ipc: int, num_networks: int = 1000) -> ConfigDict:
     """DSA: DC from real images, with its augmentation at every match, in training and in the judgement."""
     config = _common(dataset, ipc, "dsa")
     config.method = ConfigDict({"name": "gradient_matching", "augmentation": _augmentation(dataset)})
-    config.eval.augmentation = _augmentation(dataset)
     return _stepped(config, num_networks * min(ipc, 50), min(ipc, 50))
 
 
@@ -78,7 +75,6 @@ def dm(dataset: str, ipc: int, num_steps: int = 20000) -> ConfigDict:
     config.method = ConfigDict(
         {"name": "distribution_matching", "augmentation": _augmentation(dataset), "learning_rate": rate}
     )
-    config.eval.augmentation = _augmentation(dataset)
     return _stepped(config, num_steps, 1)
 
 
@@ -88,7 +84,7 @@ def mtt(dataset: str, ipc: int, num_steps: int = 5000) -> ConfigDict:
     *values, whitened = _TRAJECTORIES.get((dataset, ipc), _TRAJECTORIES["cifar10", 1])
     options = dict(zip(_TRAJECTORY_OPTIONS, values, strict=True))
     config.method = ConfigDict({"name": "trajectory_matching", "augmentation": _augmentation(dataset)} | options)
-    config.eval.augmentation = _augmentation(dataset)
+    config.labels.name = "one_hot"  # rows that sum to 0 make a loss without a minimum, where labels are learned
     if whitened and dataset.startswith("cifar"):
         config.preprocessing = "zca"
     return _stepped(config, num_steps, 1)
@@ -140,4 +136,5 @@ def _stepped(config: ConfigDict, num_steps: int, match_steps: int) -> ConfigDict
 
 
 def _augmentation(dataset: str) -> str:
-    return DIGITS if dataset in cells.WRITTEN else COLOUR
+    """Return DSA's operations for a data set, those of its judgement."""
+    return (PRESETS["dsa"] | ON_DATASETS.get(("dsa", dataset), {}))["augmentation"]

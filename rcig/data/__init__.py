@@ -58,4 +58,5 @@ def load(
         class_names=tuple(str(label) for label in raw.class_names),
         decode=fitted.decode,
         preprocessing=fitted.describe(),
+        encode=fitted.encode,
     )

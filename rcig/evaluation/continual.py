@@ -1,6 +1,6 @@
 """Continual learning with the set as memory: classes come in groups, at each a new network learns those seen so far.
 
-    python eval.py --distilled=runs/dm_cifar100_ipc20 --protocol=continual --config.eval.preset=dsa
+    python eval.py --distilled=runs/dm_cifar100_ipc20 --protocol=continual
     python eval.py --distilled=checkpoints/rcig_digits_ipc10 --protocol=continual --baselines=real,herding
 
 GDumb (Prabhu et al. 2020) as Zhao & Bilen 2023 ("Dataset Condensation with Distribution Matching", section 4.3) run it:
@@ -41,6 +41,7 @@ class Continual(OneRun):
 
 
 PRESETS: dict[str, dict[str, Any]] = _details.PRESETS
+ON_DATASETS = standard.ON_DATASETS
 
 
 def class_order(seed: int, num_classes: int) -> np.ndarray:

@@ -1,11 +1,11 @@
 """Cross-architecture: is a set good for other networks, too? The standard evaluation, with every network of a pool.
 
-    python eval.py --distilled=checkpoints/dsa_mnist_ipc10 --protocol=cross_arch --config.eval.preset=dsa
+    python eval.py --distilled=checkpoints/dsa_mnist_ipc10 --protocol=cross_arch
     python eval.py --distilled=runs/quickstart --protocol=cross_arch --config.eval.architectures=ConvNetD2,MLP
 
 Pools and names are those of DC's command line (Zhao et al. 2021), see rcig/models/_names.py: M, different families;
 B, families with batch norm; W, D, A, P, N, ConvNets by width, depth, activation, pooling and norm. Every network is
-trained from nothing under the options of `rcig.evaluation.standard`, whose presets are this protocol's, too.
+trained from nothing under the options of `rcig.evaluation.standard`; the preset by which a set is judged there stays.
 
 Deviation from DC's script: it trains ConvNetBN of DC's sets with ``dc:crop_noise``; here one augmentation is for all.
 """
@@ -25,7 +25,7 @@ from rcig.lookup import find
 from rcig.models._names import POOLS, network
 from rcig.types import Dataset, Key, Model, Synthetic
 
-PRESETS = standard.PRESETS
+PRESETS, ON_DATASETS = standard.PRESETS, standard.ON_DATASETS
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ class Standard:
     Deviations from RCIG's script: its run without augmentation goes on for another 1.5 times the steps at 1 % of the
     peak rate, ours stops where the schedule ends; it replays the same rows and augmentations in every round, here
     every step has its own key; rows of a large set come in shuffled passes, not independent draws. From DC's: a step
-    always has ``batch_size`` rows (no shorter last batch of a pass), and `rcig.augment` says how ``dc:`` operations
-    interpolate.
+    always has ``batch_size`` rows (no shorter last batch of a pass), `rcig.augment` says how ``dc:`` operations
+    interpolate, and a set made with batch norm is judged with it (DC's mode SS; its S has instance norm instead:
+    ``eval.model.norm=instance``).
     """
 
     num_networks: int = 5  # fresh networks, each with its own key
@@ -80,7 +81,7 @@ class Standard:
         )
 
 
-# Under DC's protocol an augmentation replaces the run without; its own is "dc:crop_scale_rotate" on MNIST, else none.
+# Under DC's protocol an augmentation replaces the run without.
 PRESETS: dict[str, dict[str, Any]] = {
     "rcig": {},
     "dc": {
@@ -96,6 +97,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESETS["dsa"] = PRESETS["dc"] | {"augmentation": "dsa:color_crop_cutout_flip_scale_rotate"}  # DSA's and DM's
 PRESETS["mtt"] = PRESETS["dsa"] | {"num_networks": 5, "learning_rate": 0.0}  # last value; the paper reports the best
+
+WRITTEN = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")  # a mirrored digit is another one, or none
+# What a preset says otherwise of a data set: (preset, data set) -> options.
+ON_DATASETS: dict[tuple[str, str], dict[str, Any]] = {("dc", "mnist"): {"augmentation": "dc:crop_scale_rotate"}} | {
+    (preset, name): {"augmentation": "dsa:color_crop_cutout_scale_rotate"}
+    for preset in ("dsa", "mtt")
+    for name in WRITTEN
+}
 
 
 @dataclass(frozen=True, eq=False)

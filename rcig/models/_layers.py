@@ -43,9 +43,15 @@ def _norms(momentum: float) -> dict[str, Callable[[bool], Callable]]:
         "none": lambda train: lambda x: x,
         "batch": lambda train: nn.BatchNorm(use_running_average=not train, momentum=momentum, epsilon=1e-5),
         "instance": lambda train: nn.GroupNorm(num_groups=None, group_size=1, epsilon=1e-5),
-        "group": lambda train: nn.GroupNorm(num_groups=4, epsilon=1e-5),
+        "group": lambda train: _group_norm,
         "layer": lambda train: nn.LayerNorm(reduction_axes=image, feature_axes=image, epsilon=1e-5),
     }
+
+
+def _group_norm(x: jax.Array) -> jax.Array:
+    if x.shape[-1] % 4:
+        raise UserError(f"norm group has 4 groups, which do not divide {x.shape[-1]} channels; choose another width")
+    return nn.GroupNorm(num_groups=4, epsilon=1e-5)(x)
 
 
 def norm_layer(name: str, momentum: float) -> Callable[[bool], Callable]:
