@@ -18,7 +18,8 @@ The same command again goes on where it was stopped, or with a larger num_steps 
   config.json      every field as run: see configs/default.py and methods/<name>.py for their meanings
   checkpoints/     what a stopped run goes on from
 
-several hosts: start the same command on each; SLURM, Kubernetes, Open MPI and Cloud TPU are recognised, elsewhere add
+several hosts: start the same command on each; SLURM, Open MPI and TPU slices that name their hosts in the environment
+are recognised; Kubernetes and Cloud TPU with --coordinator=auto, elsewhere add
   --coordinator=HOST:PORT --num_processes=N --process_id=I
 """
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser = command.parser(__doc__, EXAMPLES)
     parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
     parser.add_argument("--workdir", required=True, type=Path, help="folder for everything that the run leaves")
-    parser.add_argument("--coordinator", default="", help="address of process 0, where it is not found by itself")
+    parser.add_argument("--coordinator", default="", help="HOST:PORT of process 0, or auto")
     parser.add_argument("--num_processes", type=int, default=0)
     parser.add_argument("--process_id", type=int, default=-1)
     flags, overrides = parser.parse_known_args()

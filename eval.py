@@ -1,9 +1,11 @@
 """Measure a distilled set with fresh networks: flags -> config -> one call."""
 
 import json
+import warnings
 from pathlib import Path
 
 from rcig import command
+from rcig.errors import UserError
 
 EXAMPLES = """
 examples:
@@ -48,7 +50,10 @@ def main() -> None:
     kept = report.kept(config.eval, flags.distilled)
     result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps, baselines, **kept)
     print(report.table(result))
-    report.save(result, flags.distilled)
+    try:
+        report.save(result, flags.distilled, distilled.card["arrays"])
+    except UserError as error:  # what was measured is still said
+        warnings.warn(f"the result is not kept: {error}", stacklevel=2)
     print(json.dumps(result))
 
 

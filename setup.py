@@ -32,6 +32,7 @@ setup(
         "grain>=0.2.15",
         "numpy>=2.0",
         "scikit-learn>=1.5",
+        "joblib>=1.3",
         "Pillow>=10",
         "matplotlib>=3.8",
         "rich>=13",

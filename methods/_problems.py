@@ -101,14 +101,18 @@ class Convexified:
         return self.body(self.network(inputs, self.sampling.chunk), self.base, tau)
 
     def forward_sampled(self, key: Key, tau: PyTree, inputs: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
-        """Like `forward`, with gradients through ``num_rows`` random rows only, scaled to stay unbiased."""
+        """Like `forward`, with gradients by ``inputs`` through ``num_rows`` random rows only, scaled to stay unbiased.
+
+        tau keeps all rows: in the implicit term a row's share is a product of both derivatives, and drawing it twice,
+        once for each, would weigh it wrongly.
+        """
         if not 0 < num_rows < len(inputs):
             return self.forward(tau, inputs)
         rows = jax.random.choice(key, len(inputs), (num_rows,), replace=False)
-        constant = jax.lax.stop_gradient(self.forward(tau, inputs))
-        part = self.forward(tau, inputs[rows])
-        scale = len(inputs) / num_rows
-        return jax.tree.map(lambda c, p: c.at[rows].add(scale * (p - jax.lax.stop_gradient(p))), constant, part)
+        still = jax.lax.stop_gradient(inputs)
+        moving, resting = self.forward(tau, inputs[rows]), self.forward(tau, still[rows])
+        add = lambda whole, a, b: whole.at[rows].add(len(inputs) / num_rows * (a - b))
+        return jax.tree.map(add, self.forward(tau, still), moving, resting)
 
     def factor(self, features: jax.Array) -> Factor:
         """Factor the regularised Gram matrix of the support; lambda does not count flips."""

@@ -11,7 +11,8 @@ One outer step:
 Deviations from the reference code, each measured or argued in its specification: theta stays frozen in the inner
 problem (the reference lets it coast on stale momentum and discards the drift); the head's kernel has no tangent, also
 in the inverse Hessian (it is analytic already; the code, not the paper, counts it twice); AdaBelief's rates are 0.9
-times the paper's, which is what the optax of its time made of them; sub-sampled gradients are scaled to be unbiased.
+times the paper's, which is what the optax of its time made of them; sub-sampled gradients are scaled to be unbiased,
+and only gradients by the set are sampled: the products of the two solves take all rows.
 """
 
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class RCIG:
     direct_rows: int = 0  # rows differentiated in each term; 0 is all
     target_rows: int = 0
     implicit_rows: int = 0
-    rows_at_once: int = 0  # of every network pass; 0 chooses by platform
+    rows_at_once: int = 0  # of a network pass, but for the solves' products; 0 chooses by platform
     solve_dtype: str = "float32"  # of the Gram matrix and its factor; float64 needs config.x64
 
     def __post_init__(self):
@@ -89,6 +90,9 @@ class RCIG:
         must_be_positive(
             "method", self, "ridge", "learning_rate", "batch_size", "pool_size", "pool_max_steps", "pool_max_age"
         )
+        must_be_positive("method", self, "solver_steps", "max_products")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(f"method.average_decay must lie in [0, 1), not {self.average_decay}; 0 averages nothing")
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0: the pool is fresh, Adam's rates are searched on one network if it is used."""
@@ -203,11 +207,15 @@ class RCIG:
         if self.solver == "cg" or (self.inner_rate and self.inverse_hvp_rate):
             return _rates.constant(self.inner_rate, self.inverse_hvp_rate)
         minimise, inverse_hvp = problem.systems(psi, self._solvers())
-        inner = _rates.search(lambda rate: minimise(rate)[1].energies, 1e-5)
-        tau, _ = minimise(inner)
-        gradient = jax.grad(problem.outer_loss, has_aux=True)(tau, psi)[0]
-        outer = _rates.search(lambda rate: inverse_hvp(rate, tau)(gradient).energies, 5e-5)
-        return _rates.constant(0, 0)._replace(inner=inner, inverse_hvp=outer)
+        rates = _rates.constant(self.inner_rate, self.inverse_hvp_rate)
+        if not self.inner_rate:
+            rates = rates._replace(inner=_rates.search(lambda rate: minimise(rate)[1].energies, 1e-5))
+        if not self.inverse_hvp_rate:
+            tau, _ = minimise(rates.inner)
+            gradient = jax.grad(problem.outer_loss, has_aux=True)(tau, psi)[0]
+            outer = _rates.search(lambda rate: inverse_hvp(rate, tau)(gradient).energies, 5e-5)
+            rates = rates._replace(inverse_hvp=outer)
+        return rates
 
 
 make = RCIG

@@ -90,10 +90,15 @@ def find(path: Path) -> Path:
     raise UserError(f"{path} holds no distilled set (a folder with card.json); {remedy}")
 
 
-def add_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Append the result of an evaluation to the ``accuracies`` of a set's card."""
+def add_result(path: Path, result: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Append the result of an evaluation to the ``accuracies`` of a set's card.
+
+    Raises: UserError where the set no longer has the ``arrays``, as its card lists them, that were evaluated.
+    """
     folder = find(path)
-    card = _read_card(folder)
+    seen, card = _identity(folder), _read_card(folder)
+    if card["arrays"] != arrays or _identity(folder) != seen:
+        raise UserError(f"{folder} holds a newer set than the one that was evaluated; evaluate it again")
     card["accuracies"].append(plain(result))
     write(folder / "card.json", _text(stamp(card)))
 

@@ -84,10 +84,10 @@ def one_device_a_core() -> None:
     told = jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not told:
         import scipy.linalg  # noqa: F401, the library that is to be limited
+        from joblib import cpu_count  # knows of taskset and of containers
         from threadpoolctl import threadpool_limits
 
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", cores or 1)
+        jax.config.update("jax_num_cpu_devices", cpu_count())
         threadpool_limits(1, "blas")
 
 

@@ -59,8 +59,8 @@ def options(section: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in choices and not isinstance(value, ConfigDict)}
 
 
-def save(config: ConfigDict, workdir: Path) -> None:
-    """Write ``config.json``; raise UserError where the workdir keeps results of another one, naming what differs.
+def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
+    """Write ``config.json``, if a ``writer``; raise UserError where the workdir keeps another one's results.
 
     ``num_steps`` may have grown: no step depends on how many follow, so the run goes on to where the longer one ends.
     """
@@ -74,7 +74,8 @@ def save(config: ConfigDict, workdir: Path) -> None:
                     f"workdir {workdir} belongs to another config: {key} is {stored.get(key)!r} there and "
                     f"{fresh.get(key)!r} here; use another --workdir or the same config"
                 )
-    write(path, (json.dumps(config.to_dict(), indent=1) + "\n").encode())
+    if writer:
+        write(path, (json.dumps(config.to_dict(), indent=1) + "\n").encode())
 
 
 def _has_results(workdir: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import fcntl
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -229,5 +230,8 @@ def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is at work in {workdir}; wait for it or choose another workdir") from None
-        configs.save(config, workdir)
+        except OSError as error:
+            told = f"{workdir} has no file locks ({error.strerror}): let no other process work there"
+            warnings.warn(told, stacklevel=2)
+        configs.save(config, workdir, sharding.is_writer())
         yield

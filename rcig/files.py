@@ -17,7 +17,7 @@ from rcig.errors import UserError
 def write(path: Path, data: bytes) -> None:
     """Write a file such that a reader, or a kill at any instant, sees the old content or the new, never a half."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")  # pids of containers are all alike
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

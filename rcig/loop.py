@@ -87,14 +87,15 @@ def run(
                     scalars |= evaluate(done, sharding.fetch(method.synthetic(state)))
                 metrics.write(done, scalars)
                 progress.update(done, scalars)
-                if caught or _due(done, count, schedule.checkpoint_every) or done == schedule.num_steps:
+                signalled = sharding.agreed(max(caught, default=0))  # or one process would leave the others waiting
+                if signalled or _due(done, count, schedule.checkpoint_every) or done == schedule.num_steps:
                     checkpoints.save(done, state)
                     if sharding.is_writer() and done < schedule.num_steps:
                         publish(done, sharding.fetch(method.synthetic(state)))
-                if caught:
+                if signalled:
                     checkpoints.wait()
                     progress.note(f"saved step {done} in {workdir}; the same command goes on from there")
-                    raise SystemExit(128 + caught[0])
+                    raise SystemExit(128 + signalled)
         synthetic = sharding.fetch(method.synthetic(state))
         if sharding.is_writer():  # also by a run that was killed after its last checkpoint
             publish(done, synthetic)

@@ -51,8 +51,11 @@ def by_set(result: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {label: result[field] for field, label in fields.items() if field in result}
 
 
-def save(result: Mapping[str, Any], distilled: Path) -> None:
-    """Write ``eval-<protocol>.json``, a picture of its chart, and the set's card, in the set's workdir if any."""
+def save(result: Mapping[str, Any], distilled: Path, arrays: Mapping[str, Any]) -> None:
+    """Write ``eval-<protocol>.json``, a picture of its chart, and the set's card, in the set's workdir if any.
+
+    Args: arrays, the card's list of those that were evaluated: a running distillation may have replaced the set.
+    """
     folder = workdir(distilled)
     if folder is None:
         return
@@ -60,7 +63,7 @@ def save(result: Mapping[str, Any], distilled: Path) -> None:
         write(folder / f"eval-{result['protocol']}.json", (json.dumps(result, indent=1) + "\n").encode())
         if "chart" in result:
             write(folder / f"eval-{result['protocol']}.png", png(figure(by_set(result, "chart"))))
-        artefact.add_result(folder, result)
+        artefact.add_result(folder, result, arrays)
 
 
 def workdir(distilled: Path) -> Path | None:

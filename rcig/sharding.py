@@ -25,15 +25,29 @@ from rcig.types import Batch, PyTree
 _AXIS = "data"
 _traced: ContextVar["Layout | None"] = ContextVar("traced", default=None)  # the layout of the step in hand
 _LEAST_BYTES = 1 << 16  # of a batch, for each of a CPU's cores: RCIG on digits, at half of it, is 1.4 times slower on 2
-_CLUSTER = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "JAX_COORDINATOR_ADDRESS")
+_CLUSTER = (
+    "SLURM_STEP_NODELIST",
+    "OMPI_MCA_orte_hnp_uri",
+    "JAX_COORDINATOR_ADDRESS",
+    "MEGASCALE_COORDINATOR_ADDRESS",
+)
 
 
 def connect(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> bool:
-    """Join the other processes of a run: as told, or as SLURM, Open MPI, Cloud TPU or Kubernetes tell; else do nothing.
+    """Join the other processes of a run: as told, or as SLURM, Open MPI or a TPU slice's variables tell; else nothing.
 
-    Must come before the first use of a device. Returns whether there was something to join.
+    Must come before the first use of a device. Args: coordinator, "auto" is what jax finds, which asks Kubernetes and
+    Cloud TPU's metadata, too: a process alone need not have these, so they are asked only then.
+    Returns whether there was something to join. Raises: UserError for numbers that cannot be.
     """
-    if coordinator:
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    elif coordinator:
+        if ":" not in coordinator or not 0 <= process_id < num_processes:
+            raise UserError(
+                f"--coordinator must be HOST:PORT with a --process_id from 0 to --num_processes - 1, not "
+                f"{coordinator}, {process_id} and {num_processes}; --coordinator=auto leaves them to jax"
+            )
         jax.distributed.initialize(coordinator, num_processes, process_id)
     elif any(name in os.environ for name in _CLUSTER) or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
         jax.distributed.initialize()
@@ -50,6 +64,13 @@ def is_writer() -> bool:
 def wait_for_all(place: str) -> None:
     """Wait until every process of a run has come to this ``place``."""
     multihost_utils.sync_global_devices(place)
+
+
+def agreed(number: int) -> int:
+    """Return the largest of the numbers that the processes of a run bring; every one of them must ask."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
 
 
 def mean(tree: PyTree) -> PyTree:

@@ -65,12 +65,23 @@ def test_round_trip(tmp_path, learning_rates):
 
 def test_the_card_is_readable_and_collects_results(tmp_path):
     artefact.save(tmp_path, make_synthetic(), make_card(config={"clip": float("inf")}))
+    arrays = artefact.load(tmp_path).card["arrays"]
     for accuracy in (0.5, 0.75):
-        artefact.add_result(tmp_path, {"protocol": "standard", "accuracy": np.float32(accuracy)})
+        artefact.add_result(tmp_path, {"protocol": "standard", "accuracy": np.float32(accuracy)}, arrays)
     text = (tmp_path / "card.json").read_text()
     card = json.loads(text)
     assert text == json.dumps(card, indent=1, sort_keys=True) + "\n" and card["config"] == {"clip": "inf"}
     assert [result["accuracy"] for result in artefact.load(tmp_path).card["accuracies"]] == [0.5, 0.75]
+
+
+def test_a_result_does_not_go_to_the_set_that_a_running_distillation_has_put_there_meanwhile(tmp_path):
+    artefact.save(tmp_path / "distilled", make_synthetic(), make_card())
+    evaluated = artefact.load(tmp_path).card["arrays"]
+    newer = make_synthetic()
+    artefact.save(tmp_path / "distilled", newer._replace(inputs=newer.inputs + 1), make_card())
+    with pytest.raises(UserError, match="holds a newer set than the one that was evaluated"):
+        artefact.add_result(tmp_path, {"accuracy": 0.5}, evaluated)
+    assert artefact.load(tmp_path).card["accuracies"] == []
 
 
 def test_a_set_that_is_unfit_is_not_saved(tmp_path):

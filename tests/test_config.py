@@ -276,6 +276,7 @@ def test_a_workdir_belongs_to_the_config_of_its_first_checkpoint(tmp_path):
     first, second = configs.load("quickstart"), configs.load("quickstart", ["--config.ipc=2", "--config.seed=1"])
     configs.save(first, tmp_path)
     configs.save(second, tmp_path)  # nothing depends on the first one yet
+    configs.save(first, tmp_path, writer=False)
     assert configs.load(str(tmp_path / "config.json")).to_dict() == second.to_dict()
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     configs.save(configs.change(second, {"data_dir": "/elsewhere"}), tmp_path)

@@ -322,3 +322,7 @@ def test_npz_images_tables_and_names(tmp_path, load):
     np.testing.assert_allclose(dataset.train.inputs.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(dataset.train.inputs.std(0), [1, 1, 0, 1, 1, 1, 1], atol=1e-6)
     np.testing.assert_allclose(dataset.decode(dataset.test.inputs), table[:4], atol=1e-5)
+    np.testing.assert_allclose(dataset.encode(table[:4]), dataset.test.inputs, atol=1e-6)
+    few = dict(test_inputs=table[:1], test_labels=np.array([3]))  # a class number larger than the split
+    path = save(tmp_path / "c.npz", train_inputs=table, train_labels=labels, **few)
+    assert load("npz", path=path).test.labels.tolist() == [3]

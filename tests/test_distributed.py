@@ -1,25 +1,29 @@
 """Two processes on loopback equal one, and go on from their own checkpoint."""
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 TESTS = Path(__file__).parent
 
 
-def run(method, workdir, num_processes, num_steps, max_resident_bytes=0):
-    """Run the worker in so many processes; return the distilled inputs and labels that process 0 published."""
+def start(method, workdir, num_processes, num_steps, max_resident_bytes=0):
+    """Start the worker in so many processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     workdir.mkdir(exist_ok=True)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     worker = [sys.executable, str(TESTS / "distributed_worker.py"), method]
-    workers = [
+    return [
         subprocess.Popen(
             [*worker, str(i), str(num_processes), port, str(workdir), str(num_steps), str(max_resident_bytes)],
             env=env,
@@ -29,11 +33,21 @@ def run(method, workdir, num_processes, num_steps, max_resident_bytes=0):
         )
         for i in range(num_processes)
     ]
+
+
+def wait(workers):
+    """Return what the processes said, once they have ended."""
     try:
-        said = [process.communicate(timeout=240)[0] for process in workers]
+        return [process.communicate(timeout=240)[0] for process in workers]
     finally:
         for process in workers:
             process.kill()
+
+
+def run(method, workdir, num_processes, *options):
+    """Run the worker in so many processes; return the distilled inputs and labels that process 0 published."""
+    workers = start(method, workdir, num_processes, *options)
+    said = wait(workers)
     for i, (process, text) in enumerate(zip(workers, said, strict=True)):
         assert process.returncode == 0 and f"done {i}" in text, text
     return np.load(workdir / "set.npz"), "".join(said)
@@ -53,8 +67,21 @@ def test_two_processes_equal_one(tmp_path):
 def test_two_processes_go_on_from_their_own_checkpoint_read_their_own_rows_and_one_writes(tmp_path):
     one, _ = run("pull", tmp_path / "one", 1, 6)
     run("pull", tmp_path / "two", 2, 4)
-    two, said = run("pull", tmp_path / "two", 2, 6, max_resident_bytes=1)
+    two, said = run("pull", tmp_path / "two", 2, 6, 1)
     assert said.count("read (2, 8)") == 2  # each its half of a streamed batch
     assert "resumed from step 4" in said and int(two["step"]) == 6
     assert_equal(two, one)
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, signalled):
+    workers = start("pull", tmp_path, 2, 10**6)
+    metrics, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 200
+    while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers[signalled].send_signal(signal.SIGTERM)
+    said = wait(workers)
+    assert [process.returncode for process in workers] == [143, 143], said
+    (step,) = {int(re.search(r"saved step (\d+) in", text)[1]) for text in said if "saved step" in text}
+    assert (tmp_path / "checkpoints" / str(step)).is_dir()

@@ -35,9 +35,9 @@ def problem(kind="convexified", flip=False, sampling=ALL, strength=STRENGTH, **o
     return PROBLEMS[kind](model, strength, flip, jnp.float64, sampling, jax.random.key(0), variables, batch())
 
 
-def random_tau(convexified):
+def random_tau(convexified, seed=2):
     flat, unravel = jax.flatten_util.ravel_pytree(convexified.base)
-    return unravel(0.05 * jax.random.normal(jax.random.key(2), flat.shape, flat.dtype))
+    return unravel(0.05 * jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype))
 
 
 def written_out(convexified, tau, psi):
@@ -171,16 +171,20 @@ def test_sampled_gradients_are_unbiased_and_exact_when_all_rows_are_drawn():
     for a, b in zip(jax.tree.leaves(full[1:3]), jax.tree.leaves(same[1:3]), strict=True):
         assert jnp.allclose(a, b, atol=1e-12)
     tau = random_tau(problem())
-    by_tau_and_psi = lambda at: jax.grad(at.outer_loss, (0, 1), has_aux=True)(tau, psi(2))[0]
+    h = random_tau(problem(), seed=1)
+
+    def gradients(at):  # direct by tau and by psi, implicit
+        slope = lambda psi: jax.jvp(lambda t: at.inner_loss(t, psi), (tau,), (h,))[1]
+        return *jax.grad(at.outer_loss, (0, 1), has_aux=True)(tau, psi(2))[0], jax.grad(slope)(psi(2)).inputs
 
     @jax.jit
     def sampled(key):
-        convexified = problem(sampling=Sampling(2, 5, 0, 0))
+        convexified = problem(sampling=Sampling(2, 5, 2, 0))
         object.__setattr__(convexified, "key", key)
-        return by_tau_and_psi(convexified)
+        return gradients(convexified)
 
     draws = jax.vmap(sampled)(jax.random.split(jax.random.key(0), 400))
-    for part, whole in zip(draws, jax.jit(lambda: by_tau_and_psi(problem()))(), strict=True):
+    for part, whole in zip(draws, jax.jit(lambda: gradients(problem()))(), strict=True):
         error = optax.tree.norm(jax.tree.map(lambda a, b: a.mean(0) - b, part, whole))
         spread = optax.tree.norm(jax.tree.map(lambda a: a.std(0), part))
         assert 0 < error < 4 * spread / 20

@@ -12,6 +12,7 @@ import toy
 from jax import export
 
 from rcig import lookup, sharding
+from rcig.errors import UserError
 from rcig.types import Batch, Synthetic
 
 TEACHER = {"teacher_steps": 2, "label_batch_size": 3}
@@ -175,6 +176,25 @@ def test_the_rates_of_adam_fit_their_problem():
     assert 1e-5 < float(state.rates.inner) < 10 and 5e-5 < float(state.rates.inverse_hvp) < 1e3
     _, metrics = run("rcig", 1)
     assert np.all(metrics[0]["inner_residual"] < 1)
+
+
+def test_a_rate_of_adam_that_is_given_is_not_searched():
+    _, data, searched, start = build("rcig", 1)
+    rcig, batch = lookup.find("methods", "rcig"), jax.tree.map(lambda a: a[:48], data)
+    for name, given, other in (("inner_rate", "inner", "inverse_hvp"), ("inverse_hvp_rate", "inverse_hvp", "inner")):
+        method = rcig.make(toy.model(activation="softplus"), **SMALL["rcig"][1] | {name: 0.03})
+        rates = jax.jit(method.init)(jax.random.key(0), start, batch).rates
+        assert getattr(rates, given) == np.float32(0.03) and getattr(rates, other) > 0
+    assert rates.inner == searched.rates.inner
+
+
+@pytest.mark.parametrize("name", ["rcig", "frepo"])
+def test_what_is_no_image_has_no_mirror_image(name):
+    method = lookup.find("methods", name).make(toy.model("mlp"), flip=True, pool_size=1, batch_size=4)
+    state = method.init(jax.random.key(0), toy.synthetic(1), Batch(*(a[:4] for a in toy.dataset().train)))
+    flat = state.psi._replace(inputs=state.psi.inputs.reshape(3, -1))
+    with pytest.raises(UserError, match="flip mirrors images .H, W, C., not examples .64,.; set it to False"):
+        method.step(jax.random.key(1), state.replace(psi=flat), Batch(jnp.zeros((4, 64)), jnp.zeros(4, jnp.int32)))
 
 
 @pytest.mark.parametrize("name", lookup.names("methods"))

@@ -23,7 +23,7 @@ from rcig.augment._dc import nothing as dc_nothing
 from rcig.augment._dsa import nothing as dsa_nothing
 from rcig.augment._rcig import nothing as rcig_nothing
 from rcig.augment.change import Change, Operation, Warp, apply, cut, recolor, rotation, warp, whole
-from rcig.errors import unknown
+from rcig.errors import UserError, unknown
 from rcig.types import Key
 
 __all__ = [
@@ -80,7 +80,12 @@ def siamese(name: str, num_groups: int) -> Callable[[Key, jax.Array, jax.Array],
 
 
 def mirrored(images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Append every image's mirror image, with the same labels. (M,H,W,C), (M,K) -> (2M,H,W,C), (2M,K)."""
+    """Append every image's mirror image, with the same labels. (M,H,W,C), (M,K) -> (2M,H,W,C), (2M,K).
+
+    Raises: UserError for what is no image.
+    """
+    if images.ndim != 4:
+        raise UserError(f"flip mirrors images (H, W, C), not examples {images.shape[1:]}; set it to False")
     return jnp.concatenate([images, jnp.flip(images, 2)]), jnp.concatenate([labels, labels])
 
 

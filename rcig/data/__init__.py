@@ -40,10 +40,14 @@ def load(
     Returns inputs float32 (N, H, W, C), (N, ...) for your own arrays, (N, L, E) for texts, and labels int32 (N,).
     Raises UserError for unknown names and options, missing sets and broken files; never goes to the network.
     """
+    from joblib import cpu_count
+    from threadpoolctl import threadpool_limits
+
     folders = (data_dir or sources.default_data_dir(), cache_dir or cache.default_folder())
     data_folder, cache_folder = (Path(folder).expanduser() for folder in folders)
     raw = sources.read(name, data_folder, cache_folder, options)
-    fitted = preprocess.fit(preprocessing, name, raw, cache_folder)
+    with threadpool_limits(cpu_count(), "blas"):  # a command leaves it one thread: see rcig/command.py
+        fitted = preprocess.fit(preprocessing, name, raw, cache_folder)
 
     def batch(inputs: np.ndarray, labels: np.ndarray) -> Batch:
         fits = inputs.size * 4 <= max_bytes or raw.embedding is not None  # which encodes when rows are taken, always
