@@ -12,8 +12,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from methods import _formation
-from rcig import augment
+from rcig import augment, tiles
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive
 from rcig.types import Key, Method, Model, PyTree, Synthetic
@@ -35,7 +34,7 @@ class Images:
     @property
     def synthetic(self) -> Synthetic:
         """The set (M, ...) that networks see."""
-        return Synthetic(_formation.unfold(self.stored, self.formation), self.labels)
+        return Synthetic(tiles.unfold(self.stored, self.formation), self.labels)
 
 
 def check(method: Method, *positive: str) -> None:
@@ -61,8 +60,8 @@ def start(
             f"method.augmentation {augmentation!r} wants images (H, W, C), not examples {synthetic.inputs.shape[1:]}; "
             "set it to none"
         )
-    _formation.check(synthetic.inputs.shape, num_classes, formation)
-    stored = _formation.fold(jnp.asarray(synthetic.inputs), formation)
+    tiles.check(synthetic.inputs.shape, num_classes, formation)
+    stored = tiles.fold(jnp.asarray(synthetic.inputs), formation)
     return Images(stored, jnp.asarray(synthetic.labels), optimizer.init(stored))
 
 
@@ -78,7 +77,7 @@ def check_start(synthetic: Synthetic) -> None:
 
 def move(images: Images, gradient: jax.Array, optimizer: optax.GradientTransformation) -> Images:
     """Take one optimiser step along the gradient of the examples (M, ...); the labels stay."""
-    _, pull_back = jax.vjp(lambda stored: _formation.unfold(stored, images.formation), images.stored)
+    _, pull_back = jax.vjp(lambda stored: tiles.unfold(stored, images.formation), images.stored)
     updates, opt_state = optimizer.update(*pull_back(gradient), images.opt_state, images.stored)
     return images.replace(stored=optax.apply_updates(images.stored, updates), opt_state=opt_state)
 

@@ -4,7 +4,7 @@ One step, at one network theta, with L the cross-entropy and A an augmentation d
 
     loss = sum_c distance(dL(theta, A_c(synthetic_c)) / dtheta, dL(theta, A_c(real_c)) / dtheta)
 
-then SGD with momentum on the images (or on those that store them: methods/_formation.py), and either some epochs of
+then SGD with momentum on the images (or on those that store them: rcig/tiles.py), and either some epochs of
 training theta on the synthetic set or, after ``match_steps`` steps, a fresh theta. So one image per class never trains
 a network.
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from rcig import artefact, baselines, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
+from rcig.data.preprocess import same_space
 from rcig.errors import UserError
 from rcig.evaluation.standard import check_fits
 from rcig.files import disk_errors
@@ -180,7 +181,7 @@ def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> N
     """Raise UserError unless a set lives in the space of the data set called ``name``, as far as its card says."""
     check_fits(distilled.synthetic, dataset)
     space = distilled.card["pixel_space"]
-    if space not in ("unknown", dataset.preprocessing["kind"]):
+    if not same_space(space, dataset.preprocessing["kind"], name):
         raise UserError(
             f"the distilled set lives in pixel space {space!r}, data set {name} in {dataset.preprocessing['kind']!r}; "
             f"set --config.preprocessing={space}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rcig.tiles import unfold
 from rcig.torch_format import load
 
 Arrays = dict[str, np.ndarray]
@@ -35,8 +36,6 @@ def mtt(path: Path) -> tuple[Arrays, None]:
 
 def idc(path: Path) -> tuple[Arrays, None]:
     """Read IDC's images and unfold the examples that each stores."""
-    from methods._formation import unfold
-
     arrays, _ = idc_i(path)
     factor = 2 if arrays["inputs"].shape[1] < 128 else 3
     examples = np.asarray(unfold(arrays["inputs"], factor))

@@ -10,10 +10,12 @@ from ml_collections import ConfigDict
 
 import methods
 import rcig.evaluation
+from configs._families import cells
 from rcig import config as configs
 from rcig import experiment
 from rcig.data import sources
 from rcig.errors import UserError
+from rcig.evaluation import standard
 from rcig.lookup import find, names
 from rcig.types import Batch, Dataset
 
@@ -217,6 +219,14 @@ def test_a_set_is_judged_by_its_own_preset_under_every_protocol_that_has_it(prot
         assert judge(name, "--config.eval.preset=rcig").augmentation == ""
     assert judge("rcig_mnist_ipc1").preset == ("dc" if protocol == "nas" else "rcig")  # the protocol's default
     assert judge("rcig_mnist_ipc1", "--config.eval.preset=dsa").augmentation == "dsa:color_crop_cutout_scale_rotate"
+
+
+@pytest.mark.parametrize("dataset", [*cells.WRITTEN, "cifar10", "fashion_mnist"])
+def test_sets_are_judged_with_the_operations_they_were_made_with(dataset):
+    for method in ("dsa", "dm", "mtt"):
+        config = configs.load(f"configs/{method}.py:{dataset}_ipc1")
+        assert config.eval.augmentation == config.method.augmentation
+        assert ("flip" in config.eval.augmentation) == (dataset not in standard.WRITTEN)
 
 
 def test_a_preset_of_the_same_name_is_another_one_elsewhere():

@@ -9,8 +9,8 @@ import optax
 import pytest
 import toy
 
-from methods import _formation, _matching, distribution_matching, gradient_matching, trajectory_matching
-from rcig import augment, loop
+from methods import _matching, distribution_matching, gradient_matching, trajectory_matching
+from rcig import augment, loop, tiles
 from rcig.errors import UserError
 from rcig.types import Batch, Model, Outputs, Synthetic
 
@@ -314,13 +314,13 @@ def test_dm_is_zero_where_the_set_is_the_batch():
 def test_a_stored_image_is_its_tiles_row_by_row_enlarged():
     one, two = np.arange(4.0).reshape(4, 1, 1, 1), np.array([5.0, 9.0])
     flat = np.broadcast_to(one, (4, 8, 8, 1))
-    stored = _formation.fold(flat, 2)
+    stored = tiles.fold(flat, 2)
     np.testing.assert_allclose(stored[0, ::4, ::4, 0], [[0, 1], [2, 3]], atol=1e-12)
-    np.testing.assert_allclose(_formation.unfold(stored, 2), flat, atol=1e-12)
+    np.testing.assert_allclose(tiles.unfold(stored, 2), flat, atol=1e-12)
     narrow = np.broadcast_to(two[:, None, None], (1, 2, 2, 1))  # four tiles of one pixel, rows of 5 and of 9
-    np.testing.assert_allclose(_formation.unfold(jnp.asarray(narrow), 2)[:, 0, 0, 0], [5, 5, 9, 9])
+    np.testing.assert_allclose(tiles.unfold(jnp.asarray(narrow), 2)[:, 0, 0, 0], [5, 5, 9, 9])
     tile = np.tile(np.broadcast_to(two[:, None, None], (2, 2, 1)), (2, 2, 1))[None]  # four tiles of such rows
-    rows = _formation.unfold(jnp.asarray(tile), 2)[:, :, 1, 0]
+    rows = tiles.unfold(jnp.asarray(tile), 2)[:, :, 1, 0]
     np.testing.assert_allclose(rows, np.broadcast_to([5, 6, 8, 9], (4, 4)))  # bilinear: 3/4 of the nearer
 
 

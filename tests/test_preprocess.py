@@ -240,3 +240,19 @@ def test_digest_sees_names_sizes_and_times_of_files(tmp_path):
     seen.append(cache.files_digest(tmp_path))
     assert len(set(seen)) == 3 and cache.files_digest(tmp_path) == seen[-1]
     assert cache.digest(np.zeros((2, 3))) != cache.digest(np.zeros((3, 2))) != cache.digest(np.zeros((3, 2), np.int64))
+
+
+@pytest.mark.parametrize(
+    "space, kind, name, same",
+    [
+        ("unknown", "zca", "cifar10", True),
+        ("zca", "zca", "cifar10", True),
+        ("dc_standard", "zca", "cifar10", False),
+        ("dc_standard", "standard", "cifar10", False),  # DC's deviations are others
+        ("dc_standard", "standard", "mnist", True),
+        ("dc_standard", "standard", "npz", True),  # of which DC knows none
+        ("zca", "standard", "mnist", False),
+    ],
+)
+def test_a_set_fits_the_space_it_was_made_in(space, kind, name, same):
+    assert preprocess.same_space(space, kind, name) == same

@@ -1,6 +1,7 @@
 """Names of cells, and what data sets have in common: configs/dm.py:cifar10_ipc10 is its get_config("cifar10_ipc10")."""
 
 GREY = ("mnist", "fashion_mnist", "digits", "usps")
+WRITTEN = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")  # a mirrored digit is another one, or none
 
 
 def parse(name: str) -> tuple[str, int, bool]:

@@ -17,10 +17,9 @@ from ml_collections import ConfigDict
 
 from configs import default
 from configs._families import cells
-from rcig.evaluation.standard import WRITTEN
 
 _NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200, "caltech_birds2011": 200, "imagenet_resized/64x64": 1000}
-_UNMIRRORED = {*cells.GREY, *WRITTEN}
+_UNMIRRORED = {*cells.GREY, *cells.WRITTEN}
 _FREPO_JUDGE_STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
 
 

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from configs import default
 from configs._families import cells
-from rcig.evaluation.standard import ON_DATASETS, PRESETS
 
 _OWN_CONSTANTS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100", "tiny_imagenet")
 _TRAJECTORY_OPTIONS = (
@@ -136,5 +135,5 @@ def _stepped(config: ConfigDict, num_steps: int, match_steps: int) -> ConfigDict
 
 
 def _augmentation(dataset: str) -> str:
-    """Return DSA's operations for a data set, those of its judgement."""
-    return (PRESETS["dsa"] | ON_DATASETS.get(("dsa", dataset), {}))["augmentation"]
+    """Return DSA's operations for a data set, those that preset ``dsa`` judges with."""
+    return f"dsa:color_crop_cutout_{'' if dataset in cells.WRITTEN else 'flip_'}scale_rotate"

@@ -148,6 +148,13 @@ def fit(kind: str, name: str, raw: Raw, cache_dir: Path) -> Preprocessing | Embe
     return KINDS[resolved](name, raw, cache_dir)
 
 
+def same_space(space: str, kind: str, name: str) -> bool:
+    """Return whether a set in pixel space ``space`` fits data set ``name`` preprocessed as ``kind``, as far as known."""
+    if {space, kind} == {"standard", "dc_standard"}:
+        return DC_STANDARD.get(name) in (None, STANDARD.get(name))
+    return space in ("unknown", kind)
+
+
 def channel_statistics(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and std (C,), float64, over all axes but the last, pixels / 255 if uint8; std is 1 where constant."""
     scale = 1 / 255 if inputs.dtype == np.uint8 else 1.0
