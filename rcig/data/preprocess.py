@@ -149,7 +149,7 @@ def fit(kind: str, name: str, raw: Raw, cache_dir: Path) -> Preprocessing | Embe
 
 
 def same_space(space: str, kind: str, name: str) -> bool:
-    """Return whether a set in pixel space ``space`` fits data set ``name`` preprocessed as ``kind``, as far as known."""
+    """Return whether a set in pixel space ``space`` fits data set ``name`` preprocessed as ``kind``, if known."""
     if {space, kind} == {"standard", "dc_standard"}:
         return DC_STANDARD.get(name) in (None, STANDARD.get(name))
     return space in ("unknown", kind)
