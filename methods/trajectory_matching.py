@@ -95,6 +95,7 @@ class TrajectoryMatching:
 
     def prepare(self, key: Key, dataset: Dataset, start: Synthetic, folder: Path) -> tuple[Self, Dataset, Synthetic]:
         """Record the experts that are missing. The loop then draws from their snapshots (N, P), labelled by epoch."""
+        self.check_start(start)
         expert = trajectories.Expert(
             self.recorded_epochs, self.batch_size, self.expert_learning_rate, self.augmentation
         )
