@@ -14,5 +14,5 @@ from configs._families import bptt
 
 
 def get_config():
-    config = bptt.get_config("usps", "random", steps=10)
+    config = bptt.get_config("usps", "random", steps=10, num_steps=3200)  # 400 epochs of 8 batches
     return bptt.adapt(config, "runs/pool_mnist", "runs/pool_mnist_held_out")

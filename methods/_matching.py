@@ -70,8 +70,8 @@ def check_start(synthetic: Synthetic) -> None:
     num_rows, num_classes = synthetic.labels.shape
     if num_rows % num_classes == 0 and (np.argmax(synthetic.labels, 1) != classes_of(synthetic)).any():
         raise UserError(
-            "matching learns as many rows of every class, in the order of the classes, and the labels say otherwise; "
-            "leave config.init_labels empty, and config.labels such that a row's largest label is its class"
+            "this method learns as many rows of every class, in the order of the classes, and the labels say "
+            "otherwise; leave config.init_labels empty, and config.labels such that a row's largest label is its class"
         )
 
 

@@ -85,9 +85,7 @@ class BPTT:
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0. The set's labels are its rows' starting targets."""
-        num_classes = synthetic.labels.shape[1]
-        if not all(0 <= k < num_classes for k in self.attack):
-            raise UserError(f"method.attack {self.attack} must be two of the classes 0..{num_classes - 1}")
+        check_attack("method", self.attack, synthetic.labels.shape[1])
         rates = jnp.full((self.epochs, self.steps), jnp.log(jnp.expm1(self.inner_rate)), synthetic.inputs.dtype)
         psi = Psi(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels, synthetic.inputs.dtype), rates)
         unroll.passes(psi.inputs, psi.labels, self.steps)  # whether the rows split

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from methods import _addressing
+from methods import _addressing, _matching
 from rcig import augment, losses, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
@@ -82,6 +82,10 @@ class RaTBPTT:
         if self.window > self.horizon:
             raise UserError(f"method.window {self.window} must lie within method.horizon {self.horizon}")
         augment.find(self.augmentation)
+
+    def check_start(self, synthetic: Synthetic) -> None:
+        """Raise UserError unless rows and labels are of the classes in order: they are drawn by class."""
+        _matching.check_start(synthetic)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0; with bases the start's inputs give the shape only."""

@@ -7,6 +7,7 @@ optimised                               of 20 random real sets the one whose net
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from rcig import coreset, label_starts
-from rcig.errors import unknown
+from rcig.errors import UserError, unknown
 from rcig.initialize import STARTS, initialize
 from rcig.types import Batch, Dataset, Key, Model, Synthetic
 
@@ -53,9 +54,13 @@ def make(
             made = initialize(name, key, dataset, ipc, classes)
         return label_starts.relabelled(labels, made)
 
-    return {
-        name: _optimised(key, dataset, draw, judge_on) if name == "optimised" else draw(name, key) for name in chosen
-    }
+    made = {}
+    for name in chosen:
+        try:
+            made[name] = _optimised(key, dataset, draw, judge_on) if name == "optimised" else draw(name, key)
+        except UserError as error:  # a class has fewer examples than the set: it is measured all the same
+            warnings.warn(f"no baseline {name}: {error}", stacklevel=2)
+    return made
 
 
 def _optimised(key: Key, dataset: Dataset, draw: Callable, judge_on: Callable[[Dataset], Judge]) -> Synthetic:

@@ -28,6 +28,7 @@ _CHOICES = {
     "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
     "eval.model.name": (),
 }
+_SHARED = ("networks_seed", "label_softmax", "attack")  # said of the method, they hold for its evaluation as well
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
 
@@ -92,6 +93,7 @@ def _build(*layers: Said) -> ConfigDict:
     config.method = _section("methods", said["method.name"])
     config.model = _section("rcig.models", said["model.name"])
     config.eval = _eval_section(said)
+    _assign_all(config, {f"eval.{key}": said[f"method.{key}"] for key in _SHARED if _shares(config, said, key)})
     _assign_all(config, {key: value for key, value in said.items() if not key.startswith("eval.model.")})
     name = said.get("eval.model.name", config.model.name)
     config.eval.model = _judge_of(config.model) if name == config.model.name else _section("rcig.models", name)
@@ -130,6 +132,10 @@ def _eval_section(said: Said) -> ConfigDict:
     chosen = {"protocol": said["eval.protocol"], "preset": preset}
     on_dataset = getattr(protocol, "ON_DATASETS", {}).get((preset, said["dataset"]), {})
     return ConfigDict(chosen | _defaults(protocol) | protocol.PRESETS[preset] | on_dataset)
+
+
+def _shares(config: ConfigDict, said: Said, key: str) -> bool:
+    return f"method.{key}" in said and key in config.method and key in config.eval
 
 
 def _judge_of(model: ConfigDict) -> ConfigDict:

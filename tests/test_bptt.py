@@ -213,9 +213,27 @@ def test_a_set_without_rates_gets_the_best_one_on_training_data():
     result = protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), options)
     assert result.accuracy > 0.7 > result.details["accuracy_before"]
     assert result.details["attack_success"] < 0.3
+    searched = protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), dataclasses.replace(options, epochs=0))
+    assert searched.accuracy > 0.7
+    with pytest.raises(UserError, match="eval.attack must be two different classes of 0..2"):
+        protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), protocol.Bptt(attack=(0, 3)))
 
 
-@pytest.mark.parametrize("options", [{"attack": (1,)}, {"flip": True}, {"epochs": 0}])
+def test_sets_without_rates_may_take_more_passes_where_that_serves_them(monkeypatch):
+    dataset, seen = toy.dataset(), []
+    learn = protocol._learn
+    monkeypatch.setattr(protocol, "_learn", lambda *a: seen.append(a[4].learning_rates.shape) or learn(*a))
+    rows = np.concatenate([np.flatnonzero(dataset.train.labels == k)[:4] for k in range(3)])
+    real = Synthetic(dataset.train.inputs[rows], np.eye(3).repeat(4, 0))
+    protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), protocol.Bptt(num_networks=2, steps=2))
+    *searched, chosen = seen
+    assert set(searched) == {(epochs, 2) for epochs in protocol.EPOCHS} and chosen[0] in protocol.EPOCHS
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"attack": (1,)}, {"attack": (1, 1)}, {"attack": (0.5, 1)}, {"attack": ("a", 1)}, {"flip": True}, {"steps": 0}],
+)
 def test_protocol_mistakes(options):
     with pytest.raises(UserError, match="eval."):
         protocol.Bptt(**options)
@@ -271,7 +289,8 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "images" / "rates.png").is_file()
 
     ended = commands.call("distill_dataset", *adapt, "--config.model.width=4", f"--workdir={tmp_path}/other")
-    assert ended.status == 2 and "another" in ended.err or "shape" in ended.err
+    assert ended.status == 2 and ended.err.startswith(f"error: pool {tmp_path}/pool: ")
+    assert ended.err.endswith("; set --config.model as its config.json has it\n") and ended.err.count("\n") == 1
 
 
 def test_an_unfinished_pool_is_refused(tmp_path):

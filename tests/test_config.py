@@ -229,6 +229,17 @@ def test_sets_are_judged_with_the_operations_they_were_made_with(dataset):
         assert ("flip" in config.eval.augmentation) == (dataset not in standard.WRITTEN)
 
 
+def test_what_a_method_says_of_its_networks_holds_for_their_evaluation():
+    overrides = ["--config.method.networks_seed=3", "--config.method.label_softmax=True"]
+    config = configs.load("sldd_mnist_fixed_10", overrides)
+    assert (config.eval.networks_seed, config.eval.label_softmax) == (3, True)
+    assert configs.from_dict(config.to_dict()).eval.networks_seed == 3
+    other = configs.load("sldd_mnist_fixed_10", [*overrides, "--config.eval.networks_seed=5"])
+    assert (other.eval.networks_seed, other.method.networks_seed) == (5, 3)
+    standard_one = configs.load("sldd_mnist_fixed_10", [*overrides, "--config.eval.protocol=standard"])
+    assert "networks_seed" not in standard_one.eval
+
+
 def test_a_preset_of_the_same_name_is_another_one_elsewhere():
     run = configs.load("lpld_digits").to_dict()
     assert run["eval"]["preset"] == "small"

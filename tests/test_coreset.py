@@ -105,6 +105,13 @@ def test_baselines_share_one_network(monkeypatch):
     assert set(coreset.SELECTIONS) < set(baselines.NAMES) & set(report.BASELINES)
 
 
+def test_a_baseline_that_a_small_class_lacks_is_left_out_with_a_warning():
+    judge_on = lambda dataset: lambda key, synthetic: Result(np.zeros(1))
+    arguments = (KEY, toy.dataset(num_train=60), 21, (0, 1, 2), label_starts.LabelStart(), toy.model(), judge_on)
+    with pytest.warns(UserWarning, match="no baseline real: ipc 21 is more than class 'blob 0'"):
+        assert list(baselines.make(("real", "noise"), *arguments)) == ["noise"]
+
+
 def test_mistakes_say_the_rule():
     dataset = toy.dataset(num_train=60)
     with pytest.raises(UserError, match="ipc 21 is more than class 'blob 0'"):

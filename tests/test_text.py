@@ -166,7 +166,8 @@ def glove(path: Path, **vectors) -> Path:
 
 
 def test_a_glove_file_gives_its_vectors_and_zeros_to_the_rest(load, tsv, tmp_path):
-    path = glove(tmp_path / "glove.txt", zebra=[9, 9, 9], films=[1, 2, -3e-1], love=[0.5, 0.25, 0])
+    special = {"<unk>": [7, 7, 7], "<pad>": [8, 8, 8]}  # GloVe's own trainer writes the first
+    path = glove(tmp_path / "glove.txt", zebra=[9, 9, 9], films=[1, 2, -3e-1], love=[0.5, 0.25, 0], **special)
     dataset = load("tsv", path=tsv, embeddings=str(path), length=4, test_fraction=0.4)
     assert dataset.example_shape == (4, 3)
     vectors = {"films": [1, 2, -0.3], "love": [0.5, 0.25, 0]}
@@ -174,7 +175,7 @@ def test_a_glove_file_gives_its_vectors_and_zeros_to_the_rest(load, tsv, tmp_pat
     assert {"films", "love"} <= set(decoded.reshape(-1)) <= {"films", "love", "<pad>"}
     for word, vector in zip(decoded.reshape(-1), dataset.train.inputs[:].reshape(-1, 3), strict=True):
         np.testing.assert_array_equal(vector, np.float32(vectors.get(word, [0, 0, 0])))
-    assert {"embeddings": "glove.txt", "dim": 3, "words_found": 2}.items() <= dataset.preprocessing.items()
+    assert {"embeddings": "glove.txt", "dim": 3, "words_found": 4}.items() <= dataset.preprocessing.items()
 
 
 def test_vectors_are_written_as_a_glove_file(load, tsv, tmp_path, capsys, monkeypatch):

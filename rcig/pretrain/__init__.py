@@ -32,8 +32,12 @@ def load(workdir: str | Path, model: Model) -> Variables:
         raise UserError(
             f"{workdir} must be a finished pool of networks ({error}); make it with python -m rcig.pretrain"
         ) from error
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return checkpoints.restore(_empty(model, size))[1]
+    try:
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            return checkpoints.restore(_empty(model, size))[1]
+    except UserError as error:
+        reason = str(error).split(";")[0]
+        raise UserError(f"pool {workdir}: {reason}; set --config.model as its config.json has it") from error
 
 
 def pretrain(config: ConfigDict, workdir: Path) -> list[float]:
