@@ -39,9 +39,7 @@ class DistributionMatching:
     def __post_init__(self):
         _matching.check(self, "formation")
 
-    def check_start(self, synthetic: Synthetic) -> None:
-        """Raise UserError unless rows and labels are of the classes in order."""
-        _matching.check_start(synthetic)
+    check_start = staticmethod(_matching.check_start)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> Images:
         """Return the images as they are, with an idle optimiser."""

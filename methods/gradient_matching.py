@@ -110,9 +110,7 @@ class GradientMatching:
                 "negative; 0 means the rule"
             )
 
-    def check_start(self, synthetic: Synthetic) -> None:
-        """Raise UserError unless rows and labels are of the classes in order."""
-        _matching.check_start(synthetic)
+    check_start = staticmethod(_matching.check_start)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the images as they are, with an idle optimiser, and a fresh network."""

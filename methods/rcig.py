@@ -204,10 +204,10 @@ class RCIG:
         return pool.train(key_rows, member, gradient, self._pool_optimizer(), num_steps)
 
     def _search_rates(self, problem: Convexified, psi: Psi) -> _rates.Rates:
-        if self.solver == "cg" or (self.inner_rate and self.inverse_hvp_rate):
-            return _rates.constant(self.inner_rate, self.inverse_hvp_rate)
-        minimise, inverse_hvp = problem.systems(psi, self._solvers())
         rates = _rates.constant(self.inner_rate, self.inverse_hvp_rate)
+        if self.solver == "cg":
+            return rates
+        minimise, inverse_hvp = problem.systems(psi, self._solvers())
         if not self.inner_rate:
             rates = rates._replace(inner=_rates.search(lambda rate: minimise(rate)[1].energies, 1e-5))
         if not self.inverse_hvp_rate:

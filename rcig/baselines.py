@@ -39,6 +39,7 @@ def make(
 
     Args: labels, as the distillation started from; model, whose features coresets compare; judge_on, how a candidate is
     judged on a data set's test split.
+    One that a class is too small for is left out, with a warning.
     Raises: UserError for an unknown name, before anything is measured.
     """
     for name in names:
@@ -58,7 +59,7 @@ def make(
     for name in chosen:
         try:
             made[name] = _optimised(key, dataset, draw, judge_on) if name == "optimised" else draw(name, key)
-        except UserError as error:  # a class has fewer examples than the set: it is measured all the same
+        except UserError as error:  # the distilled set is measured all the same
             warnings.warn(f"no baseline {name}: {error}", stacklevel=2)
     return made
 

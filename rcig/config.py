@@ -24,7 +24,7 @@ from rcig.lookup import find, names
 _CHOICES = {
     "method.name": (),
     "model.name": (),
-    "eval.protocol": ("eval.preset", "eval.flip", "eval.model."),
+    "eval.protocol": ("eval.flip", "eval.model."),  # and the preset, where both have it
     "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
     "eval.model.name": (),
 }
@@ -93,8 +93,8 @@ def _build(*layers: Said) -> ConfigDict:
     config.method = _section("methods", said["method.name"])
     config.model = _section("rcig.models", said["model.name"])
     config.eval = _eval_section(said)
-    _assign_all(config, {f"eval.{key}": said[f"method.{key}"] for key in _SHARED if _shares(config, said, key)})
-    _assign_all(config, {key: value for key, value in said.items() if not key.startswith("eval.model.")})
+    shared = {f"eval.{key}": said[f"method.{key}"] for key in _SHARED if key in config.eval and f"method.{key}" in said}
+    _assign_all(config, {key: value for key, value in (shared | said).items() if not key.startswith("eval.model.")})
     name = said.get("eval.model.name", config.model.name)
     config.eval.model = _judge_of(config.model) if name == config.model.name else _section("rcig.models", name)
     _assign_all(config, {key: value for key, value in said.items() if key.startswith("eval.model.")})
@@ -106,8 +106,8 @@ def _over(said: Said, layer: Said) -> Said:
     for choice, keep in _CHOICES.items():
         if choice in layer and layer[choice] != said.get(choice):
             section = choice.rpartition(".")[0] + "."
-            if choice == "eval.protocol" and not _has_preset(layer[choice], said):
-                keep = keep[1:]
+            if choice == "eval.protocol" and _has_preset(layer[choice], said):
+                keep = (*keep, "eval.preset")
             said = {k: v for k, v in said.items() if not k.startswith(section) or k.startswith(keep)}
     return said | layer
 
@@ -130,12 +130,8 @@ def _eval_section(said: Said) -> ConfigDict:
     if preset not in protocol.PRESETS:
         raise unknown("eval.preset", preset, protocol.PRESETS)
     chosen = {"protocol": said["eval.protocol"], "preset": preset}
-    on_dataset = getattr(protocol, "ON_DATASETS", {}).get((preset, said["dataset"]), {})
+    on_dataset = find("rcig.evaluation", "standard").ON_DATASETS.get((preset, said["dataset"]), {})
     return ConfigDict(chosen | _defaults(protocol) | protocol.PRESETS[preset] | on_dataset)
-
-
-def _shares(config: ConfigDict, said: Said, key: str) -> bool:
-    return f"method.{key}" in said and key in config.method and key in config.eval
 
 
 def _judge_of(model: ConfigDict) -> ConfigDict:

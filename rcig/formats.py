@@ -31,12 +31,12 @@ from rcig import torch_sets
 from rcig.card import Distilled, check, new_card, seal
 from rcig.errors import UserError, unknown
 from rcig.files import write
+from rcig.torch_sets import Arrays
 from rcig.types import Synthetic
 
 _OURS = b"rcig"  # the comment of the archives that we write
 _MAX_BYTES = 16 * 2**30  # of a file, and of what a compressed file claims to unpack to
 _NAMES = {"images": "inputs", "x": "inputs", "y": "labels"}  # what others call ours
-Arrays = dict[str, np.ndarray]
 
 
 def read(

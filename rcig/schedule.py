@@ -18,8 +18,8 @@ def draw(key: Key, model: Model, networks: str, seed: int, count: int) -> Variab
 
 def check_attack(section: str, attack: tuple[int, ...], num_classes: int = 0) -> None:
     """Raise UserError unless ``attack`` is empty or (attacked class, target class), of ``num_classes`` if known."""
-    whole = all(type(k) is int and 0 <= k < (num_classes or k + 1) for k in attack)
-    if not whole or attack and len(set(attack)) != len(attack) or len(attack) not in (0, 2):
+    known_classes = all(type(k) is int and 0 <= k < (num_classes or k + 1) for k in attack)
+    if attack and not (len(attack) == len(set(attack)) == 2 and known_classes):
         known = f" of 0..{num_classes - 1}" if num_classes else ""
         raise UserError(f"{section}.attack must be two different classes{known}, attacked and target, not {attack}")
 

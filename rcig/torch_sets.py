@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from rcig.tiles import unfold
 from rcig.torch_format import load
@@ -57,8 +58,7 @@ def _distributions(labels: Any) -> Any:
     """Return labels (M, K) as distributions: what is none is logits, DATM's and TESLA's."""
     if np.ndim(labels) != 2 or (np.min(labels) >= 0 and np.allclose(np.sum(labels, 1), 1, atol=1e-3)):
         return labels
-    powers = np.exp(labels - np.max(labels, 1, keepdims=True))
-    return powers / np.sum(powers, 1, keepdims=True)
+    return softmax(labels, axis=1)
 
 
 def _nhwc(images: Any) -> np.ndarray:

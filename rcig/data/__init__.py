@@ -46,18 +46,19 @@ def load(
     folders = (data_dir or sources.default_data_dir(), cache_dir or cache.default_folder())
     data_folder, cache_folder = (Path(folder).expanduser() for folder in folders)
     raw = sources.read(name, data_folder, cache_folder, options)
-    with threadpool_limits(cpu_count(), "blas"):  # a command leaves it one thread: see rcig/command.py
-        fitted = preprocess.fit(preprocessing, name, raw, cache_folder)
 
     def batch(inputs: np.ndarray, labels: np.ndarray) -> Batch:
         fits = inputs.size * 4 <= max_bytes or raw.embedding is not None  # which encodes when rows are taken, always
         encoded = fitted.encode(inputs) if fits else preprocess.EncodedRows(inputs, fitted.encode)
         return Batch(encoded, np.array(labels, np.int32))
 
+    with threadpool_limits(cpu_count(), "blas"):  # a command leaves it one thread: see rcig/command.py
+        fitted = preprocess.fit(preprocessing, name, raw, cache_folder)
+        train, test = batch(raw.train_inputs, raw.train_labels), batch(raw.test_inputs, raw.test_labels)
     return Dataset(
         name=name,
-        train=batch(raw.train_inputs, raw.train_labels),
-        test=batch(raw.test_inputs, raw.test_labels),
+        train=train,
+        test=test,
         num_classes=len(raw.class_names),
         class_names=tuple(str(label) for label in raw.class_names),
         decode=fitted.decode,

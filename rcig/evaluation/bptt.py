@@ -92,14 +92,16 @@ def _with_best_rate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Mod
     train = Batch(dataset.train.inputs[rows], np.asarray(dataset.train.labels)[rows])
     networks = jax.tree.map(lambda leaf: leaf[:3], _networks(key, model, protocol))
     steps = protocol.steps if len(labels) % protocol.steps == 0 else 1
-    best, best_score = synthetic, -1.0
-    for epochs, rate in product((protocol.epochs,) if protocol.epochs else EPOCHS, RATES):
-        candidate = Synthetic(jnp.asarray(synthetic.inputs), labels, jnp.full((epochs, steps), rate))
+    candidates = [
+        Synthetic(jnp.asarray(synthetic.inputs), labels, jnp.full((epochs, steps), rate))
+        for epochs, rate in product((protocol.epochs,) if protocol.epochs else EPOCHS, RATES)
+    ]
+
+    def score(candidate):
         trained = _learn(model, False, key, networks, candidate)
-        score = float(np.mean(_train.test_accuracy(model, trained, train, protocol.test_chunk)))
-        if score > best_score:
-            best, best_score = candidate, score
-    return best
+        return np.mean(_train.test_accuracy(model, trained, train, protocol.test_chunk))
+
+    return max(candidates, key=score)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

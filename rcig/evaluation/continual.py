@@ -41,7 +41,6 @@ class Continual(OneRun):
 
 
 PRESETS: dict[str, dict[str, Any]] = _details.PRESETS
-ON_DATASETS = standard.ON_DATASETS
 
 
 def class_order(seed: int, num_classes: int) -> np.ndarray:

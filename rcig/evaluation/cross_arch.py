@@ -25,7 +25,7 @@ from rcig.lookup import find
 from rcig.models._names import POOLS, network
 from rcig.types import Dataset, Key, Model, Synthetic
 
-PRESETS, ON_DATASETS = standard.PRESETS, standard.ON_DATASETS
+PRESETS = standard.PRESETS
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ class Membership(OneRun):
 
 
 PRESETS: dict[str, dict[str, Any]] = standard.PRESETS
-ON_DATASETS = standard.ON_DATASETS
 
 
 def attacks(seed: int) -> dict[str, Any]:

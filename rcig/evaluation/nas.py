@@ -94,7 +94,6 @@ _SMALL = {
     "validation": 0.3,  # of a small set, lest many networks be equal
 }
 PRESETS: dict[str, dict[str, Any]] = {"dc": _details.PRESETS["dc"]} | _details.PRESETS | {"small": _SMALL}
-ON_DATASETS = standard.ON_DATASETS
 
 
 def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, protocol: Nas) -> Result:

@@ -99,7 +99,7 @@ PRESETS["dsa"] = PRESETS["dc"] | {"augmentation": "dsa:color_crop_cutout_flip_sc
 PRESETS["mtt"] = PRESETS["dsa"] | {"num_networks": 5, "learning_rate": 0.0}  # last value; the paper reports the best
 
 WRITTEN = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")  # a mirrored digit is another one, or none
-# What a preset says otherwise of a data set: (preset, data set) -> options.
+# What a preset says otherwise of a data set, under every protocol that shares it: (preset, data set) -> options.
 ON_DATASETS: dict[tuple[str, str], dict[str, Any]] = {("dc", "mnist"): {"augmentation": "dc:crop_scale_rotate"}} | {
     (preset, name): {"augmentation": "dsa:color_crop_cutout_scale_rotate"}
     for preset in ("dsa", "mtt")
