@@ -5,7 +5,7 @@ method, dataset, pixel_space        names; the space the inputs live in, for exa
 config                              every field as run
 ipc, num_classes, class_names       M = ipc * num_classes; row i belongs to class i // ipc
 init_labels                         if any: M = ipc * len(init_labels); row i belongs to class init_labels[i // ipc]
-preprocessing                       how real examples were brought into that space, constants included
+preprocessing                       how real examples were brought into that space: constants, a digest of the data
 seed, step                          of the run that made it
 versions, commit                    of the libraries and of this code ("-dirty": with local changes); null unknown
 accuracies                          results of evaluations, added later by ``rcig.artefact.add_result``

@@ -96,13 +96,16 @@ def open_set(
 ) -> tuple["Distilled", "ConfigDict", "Dataset"]:
     """Read a distilled set, ours or in the format ``form``, with its config and data set; jax is set up for them.
 
-    The config is the one named, else the set's own, else the default; ``overrides`` change it.
+    The format of a .npz or .safetensors file need not be said. The config is the one named, else the set's own, else
+    the default; ``overrides`` change it.
     """
     from rcig import artefact, experiment, formats
     from rcig import config as configs
 
     one_device_a_core()
-    distilled = None if form else artefact.load(path)
+    if not form and path.suffix in (".npz", ".safetensors") and path.is_file():
+        form = path.suffix[1:]
+    distilled = formats.own(path, form) if form else artefact.load(path)
     if config or distilled is None:
         resolved = configs.load(config or "default", overrides)
     else:

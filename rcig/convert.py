@@ -15,10 +15,11 @@ from rcig.card import Distilled
 from rcig.data import export
 from rcig.errors import UserError
 from rcig.files import check_new, write
+from rcig.render import contrast
 
 EXAMPLES = """
 examples:
-  python -m rcig.convert runs/mnist mnist.npz
+  python -m rcig.convert runs/mnist mnist.npz && python eval.py --distilled=mnist.npz
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist.safetensors
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist_pictures
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 distilled_mnist --to=tfds
@@ -27,8 +28,8 @@ examples:
   python -m rcig.convert images_best.pt pictures --format=mtt --config.dataset=cifar10 --config.preprocessing=zca
 
 SRC is a workdir, a distilled/ folder, or a file with its --format. DST ending in .npz or .safetensors becomes one file
-that eval.py --format=npz reads again, card and all. Any other DST is a new folder of pictures, <class>/<row>.png with
-labels.csv and card.json: 8 bits a channel, for the eye, clipped to what a screen shows; with --to=tfds it holds the
+that eval.py reads again, card and config and all. Any other DST is a new folder of pictures, <class>/<row>.png with
+labels.csv and card.json: 8 bits a channel, for the eye, within what a screen shows; with --to=tfds it holds the
 set's own numbers and tfds.builder_from_directory reads it. Pixels need the data set's way back, and files of other
 programs its classes: --config and --config.FIELD=VALUE say which, default the set's own.
 """
@@ -45,6 +46,7 @@ def main() -> None:
 
     from rcig import artefact, experiment
 
+    check_new(flags.dst)
     if flags.dst.suffix and not flags.format and not overrides:  # as it is: needs no data set
         return _file(artefact.load(flags.src), flags.dst)
     distilled, config, dataset = command.open_set(flags.src, flags.format, flags.config, overrides)
@@ -54,24 +56,25 @@ def main() -> None:
         print(f"{len(distilled.inputs)} examples in {export.distilled(distilled, flags.dst, dataset.class_names)}")
         return
     experiment.check_space(distilled, dataset, config.dataset)
-    pictures(distilled, flags.dst, dataset.decode, dataset.class_names)
-    print(f"{len(distilled.inputs)} pictures in {flags.dst}")
+    note = pictures(distilled, flags.dst, dataset.decode, dataset.class_names)
+    print(f"{len(distilled.inputs)} pictures in {flags.dst}" + (f" ({note})" if note else ""))
 
 
 def pictures(
     distilled: Distilled, folder: Path, decode: Callable[[np.ndarray], np.ndarray], class_names: tuple[str, ...]
-) -> None:
+) -> str:
     """Write every example of a set as <class>/<row>.png, its labels to labels.csv and its card to card.json.
 
     A class's folder is its number and its name, so that their order is that of the labels; a row's class is the one it
-    started from. Args: decode, of the data set, to pixels (M, H, W, C), which are clipped to [0, 1].
-    Raises: UserError for what is no set of images, and rather than write into a folder that holds something.
+    started from. Args: decode, of the data set, to pixels (M, H, W, C), which `render.contrast` brings into [0, 1].
+    Returns what it says of that. Raises: UserError for what is no set of images, and rather than write into a folder
+    that holds something.
     """
     check_new(folder)
-    pixels = decode(np.asarray(distilled.inputs, np.float32))
+    pixels, note = contrast(decode(np.asarray(distilled.inputs, np.float32)))
     if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
         raise UserError(f"only images become pictures, not examples {pixels.shape[1:]}; convert to .npz")
-    pixels = np.rint(255 * np.clip(np.nan_to_num(pixels), 0, 1)).astype(np.uint8)
+    pixels = np.rint(255 * pixels).astype(np.uint8)
     digits = len(str(len(class_names) - 1))
     table = [["file", *(f"label {name}" for name in class_names)]]
     for row, (picture, labels) in enumerate(zip(pixels, distilled.labels, strict=True)):
@@ -84,6 +87,7 @@ def pictures(
     csv.writer(text, lineterminator="\n").writerows(table)
     write(folder / "labels.csv", text.getvalue().encode())
     write(folder / "card.json", (json.dumps(distilled.card, indent=1, sort_keys=True) + "\n").encode())
+    return note
 
 
 def _file(distilled: Distilled, path: Path) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         if finished is not None and not pipeline:
             return finished
         dataset = load_dataset(config)
+        _check_unchanged(workdir, dataset)
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = make(model, **configs.options(config.method))
         start = make_start(config, dataset)
@@ -127,6 +128,9 @@ def evaluate(
     began = time.monotonic()
     dataset = dataset or load_dataset(config)
     check_space(distilled, dataset, config.dataset)
+    if not _same_data(distilled.card, dataset):
+        told = f"data set {dataset.name} has changed since it was distilled: test examples may have been trained on"
+        warnings.warn(told, stacklevel=2)
     config = _with_pool(config, distilled)
     judge = make_judge(config, dataset)
     key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
@@ -202,6 +206,25 @@ def _card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
         step=step,
         init_labels=config.init_labels,
     )
+
+
+def _same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Return whether a set was made from these very data, as far as its card knows."""
+    now = dataset.preprocessing.get("data")
+    return card["dataset"] != dataset.name or now is None or card["preprocessing"].get("data", now) == now
+
+
+def _check_unchanged(workdir: Path, dataset: Dataset) -> None:
+    """Raise UserError where a run was begun on other data: its steps would not be those of any one run."""
+    try:
+        begun = artefact.load(workdir)
+    except UserError:  # none yet, or a broken one, which the next checkpoint replaces
+        return
+    if not _same_data(begun.card, dataset):
+        raise UserError(
+            f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they were, "
+            "or use another --workdir"
+        )
 
 
 def _finished(config: ConfigDict, workdir: Path) -> artefact.Distilled | None:

@@ -30,10 +30,10 @@ def write(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def check_new(folder: Path) -> None:
-    """Raise UserError unless a folder is new or empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} must be a new or empty folder but holds something; choose another")
+def check_new(place: Path) -> None:
+    """Raise UserError unless a place for a file or folder is free: nothing there, or an empty folder."""
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise UserError(f"{place} must be new, or an empty folder, but holds something; choose another")
 
 
 @contextlib.contextmanager

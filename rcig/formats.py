@@ -39,6 +39,15 @@ _MAX_BYTES = 16 * 2**30  # of a file, and of what a compressed file claims to un
 _NAMES = {"images": "inputs", "x": "inputs", "y": "labels"}  # what others call ours
 
 
+def own(path: Path, format: str = "") -> Distilled | None:
+    """Read a set of ours from one file, with the config on its card; None where there is no card of ours.
+
+    Args: format, default by the file's suffix. Raises UserError for any bad file.
+    """
+    arrays, card = _parse(Path(path), format or Path(path).suffix.removeprefix("."))
+    return None if card is None else check(arrays, card, str(path))
+
+
 def read(
     path: Path, format: str, num_classes: int, layout: str = "nhwc", encode: Callable[[Any], Any] = np.asarray
 ) -> Distilled:
@@ -49,21 +58,9 @@ def read(
     Returns inputs (M, ...) in the model-input space of their maker, labels (M, K). Raises UserError for any bad file.
     """
     path = Path(path)
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
     if layout not in ("nhwc", "nchw"):
         raise unknown("layout", layout, ("nhwc", "nchw"))
-    if not path.is_file():
-        raise UserError(f"{path} must be a file of format {format!r} but {_what(path)}; check the path")
-    if path.stat().st_size > _MAX_BYTES:
-        raise UserError(f"{path} must be at most {_MAX_BYTES} bytes, it has {path.stat().st_size}")
-    try:
-        arrays, card = FORMATS[format](path)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # which bits are wrong decides which type of error a decoder raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{path} must be a file of format {format!r} but is not ({reason}); fetch it again") from error
+    arrays, card = _parse(path, format)
     if card is not None:
         distilled = check(arrays, card, str(path))
         if card["num_classes"] != num_classes:
@@ -72,6 +69,23 @@ def read(
     if format in _PIXELS:
         arrays["inputs"] = encode(arrays["inputs"])
     return _adopt(path, format, arrays, num_classes, layout)
+
+
+def _parse(path: Path, format: str) -> tuple[Arrays, Any]:
+    """Return what a file holds: arrays under the names of their maker, and our card if it has one, unchecked."""
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if not path.is_file():
+        raise UserError(f"{path} must be a file of format {format!r} but {_what(path)}; check the path")
+    if path.stat().st_size > _MAX_BYTES:
+        raise UserError(f"{path} must be at most {_MAX_BYTES} bytes, it has {path.stat().st_size}")
+    try:
+        return FORMATS[format](path)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # which bits are wrong decides which type of error a decoder raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{path} must be a file of format {format!r} but is not ({reason}); fetch it again") from error
 
 
 def export(distilled: Distilled, path: Path) -> None:

@@ -38,7 +38,8 @@ class Dataset:
     """A data set on the host, preprocessed, with the way back to pixels.
 
     ``decode`` maps (M, ...) model inputs to displayable values in [0, 1], ``encode`` such values to model inputs;
-    ``preprocessing`` is JSON-able and says how the inputs were made (kind, constants, digest of a whitening matrix).
+    ``preprocessing`` is JSON-able and says how the inputs were made (kind, constants, digest of a whitening matrix) and
+    from what ``data`` (a digest, too).
     """
 
     name: str

@@ -176,8 +176,7 @@ def test_an_exported_set_is_worth_as_much_as_the_original(pulled, tmp_path):
     for format in ("npz", "safetensors"):
         path = tmp_path / f"set.{format}"
         formats.export(artefact.load(pulled), path)
-        brings = ("--config=quickstart", f"--format={format}", f"--distilled={path}")
-        got = result_of(call("eval", *brings, *flags))
+        got = result_of(call("eval", f"--distilled={path}", *flags))  # by the config of its card
         assert {**got, "seconds": 0} == {**want, "seconds": 0}
     assert [path.name for path in tmp_path.iterdir()] == ["set.npz", "set.safetensors"]  # no result beside strangers'
 
@@ -208,6 +207,22 @@ def test_an_npz_of_ones_own(tmp_path):
     assert distilled.inputs.shape == (8, 8, 8, 1) and distilled.card["class_names"] == list("abcd")
     result = result_of(call("eval", f"--distilled={tmp_path / 'run'}", "--config.eval.learning_rate=1e-2"))
     assert result["num_examples"] == 8 and result["accuracy"] > 0.5  # four shades of grey
+
+
+def test_data_that_changed_are_noticed(tmp_path):
+    images, labels = np.random.default_rng(0).integers(0, 256, (200, 8, 8), np.uint8), np.arange(200) % 4
+    np.savez(tmp_path / "mine.npz", inputs=images, labels=labels)
+    flags = (*PULL, "--config.dataset=npz", f"--config.data.path={tmp_path / 'mine.npz'}")
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert call("distill_dataset", *flags, workdir).status == 0
+    measured = ("eval", f"--distilled={tmp_path / 'run'}", "--config.eval.num_steps=1")
+    assert call(*measured).err == ""
+    np.savez(tmp_path / "mine.npz", inputs=images[::-1], labels=labels)
+    assert "warning: data set npz has changed since it was distilled" in call(*measured).err
+    before = snapshot(tmp_path / "run/distilled") | snapshot(tmp_path / "run/checkpoints")
+    ended = call("distill_dataset", *flags, workdir, "--config.num_steps=30")
+    assert ended.status == 2 and f"has changed since the run in {tmp_path / 'run'} began" in ended.err
+    assert snapshot(tmp_path / "run/distilled") | snapshot(tmp_path / "run/checkpoints") == before
 
 
 def test_a_folder_of_images(tmp_path):

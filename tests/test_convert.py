@@ -54,6 +54,18 @@ def test_a_set_becomes_pictures(workdir, digits, tmp_path):
     assert json.loads((tmp_path / "pictures/card.json").read_text()) == distilled.card
 
 
+def test_pixels_of_another_scale_become_pictures_by_contrast(digits, tmp_path):
+    np.savez(tmp_path / "data.npz", inputs=255 * digits.decode(digits.train.inputs), labels=digits.train.labels)
+    data = ["--config.dataset=npz", f"--config.data.path={tmp_path / 'data.npz'}"]
+    config = configs.load("quickstart", data)
+    dataset = experiment.load_dataset(config)
+    artefact.save(tmp_path / "set", experiment.make_start(config, dataset), experiment._card(config, dataset, 0))
+    ended = call("rcig.convert", tmp_path / "set", tmp_path / "pictures")
+    assert ended.status == 0 and "10 pictures in" in ended.out and "shown as 0 … 1" in ended.out, ended.err
+    pictures = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "pictures").glob("*/*.png"))])
+    assert pictures.min() == 0 and pictures.max() == 255 and 20 < pictures.mean() < 235
+
+
 def test_a_set_becomes_a_folder_that_tfds_reads_without_tensorflow(workdir, digits, tmp_path):
     import tensorflow_datasets as tfds
 
@@ -68,7 +80,7 @@ def test_a_set_becomes_a_folder_that_tfds_reads_without_tensorflow(workdir, digi
         np.testing.assert_array_equal(row["labels"], distilled.labels[at])
         assert row["label"] == (7, 3)[at // 2]
     again = call("rcig.convert", workdir, tmp_path / "mine", "--to=tfds")
-    assert again.status == 2 and "must be a new or empty folder" in again.err
+    assert again.status == 2 and "must be new, or an empty folder" in again.err
 
 
 def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):
@@ -88,8 +100,9 @@ def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):
     "flags, message",
     [
         (["{tmp}/set.pt"], "unknown suffix '.pt'"),
-        (["{tmp}/full"], "must be a new or empty folder but holds something"),
-        (["{tmp}/full/file"], "must be a new or empty folder"),
+        (["{tmp}/full"], "must be new, or an empty folder, but holds something"),
+        (["{tmp}/full/file"], "must be new, or an empty folder"),
+        (["{tmp}/full/mine.npz"], "must be new, or an empty folder, but holds something"),
         (["{tmp}/new", "--config.preprocessing=zca"], "--config.preprocessing=standard"),
         (["{tmp}/set.npz", "--fromat=vico"], "--fromat"),
         (["{tmp}/set.npz", "--format=vic"], "unknown format 'vic'; did you mean 'vico'"),
@@ -99,7 +112,9 @@ def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):
 def test_mistakes_are_one_line(workdir, tmp_path, flags, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
+    (tmp_path / "full/mine.npz").write_text("data that took a day")
     ended = call("rcig.convert", workdir, *(flag.format(tmp=tmp_path) for flag in flags))
     assert ended.status == 2 and ended.err.startswith("error: ") and ended.err.count("\n") == 1
     assert message in ended.err
+    assert (tmp_path / "full/mine.npz").read_text() == "data that took a day"
     assert not (tmp_path / "new").exists() and not (tmp_path / "set.npz").exists()

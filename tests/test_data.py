@@ -290,6 +290,43 @@ def test_folder_with_splits_and_without(tmp_path, load):
     assert dataset.train.inputs.shape == (6, 6, 6, 1) and dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_folders_of_classes_may_be_links_and_nested_but_not_hidden(tmp_path, load):
+    elsewhere = {f"{row}.png": picture((4, 4), seed=row) for row in range(2)}
+    here = {f"{place}/{row}.png": picture((4, 4)) for place in ("a/more", ".cache", "__MACOSX/a") for row in range(2)}
+    root, linked = write_tree(tmp_path / "here", here), write_tree(tmp_path / "elsewhere", elsewhere)
+    (root / "b").symlink_to(linked)
+    (root / "b" / "round").symlink_to(root)  # a circle
+    dataset = load("folder", path=root, test_fraction=0.5)
+    assert dataset.class_names == ("a", "b") and len(dataset.train.labels) == len(dataset.test.labels) == 2
+
+
+def test_a_folder_splits_at_its_top_only_and_val_is_a_test_split(tmp_path, load):
+    files = {f"{part}/{c}/{row}.png": picture((4, 4)) for part in ("train", "val") for c in "ab" for row in range(2)}
+    files |= {f"old/train/c/{row}.png": picture((4, 4)) for row in range(2)}
+    dataset = load("folder", path=write_tree(tmp_path, files))
+    assert dataset.class_names == ("a", "b") and len(dataset.train.labels) == len(dataset.test.labels) == 4
+
+
+def test_pictures_are_upright_and_lie_on_white():
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, :8] = 255  # white on the left
+    buffer, turned = io.BytesIO(), Image.Exif()
+    turned[0x0112] = 6  # "turn me by 90 degrees, clockwise": what was left is now above
+    Image.fromarray(pixels).save(buffer, "JPEG", exif=turned, quality=95)
+    upright = images.decode("a.jpg", buffer.getvalue())
+    assert upright.shape == (16, 8, 3) and upright[:6].min() > 240 and upright[-6:].max() < 15
+    veiled = np.zeros((2, 2, 4), np.uint8)
+    veiled[0, 0] = (10, 20, 30, 255)
+    assert images.decode("a.png", encoded(veiled)).tolist() == [[[10, 20, 30], [255] * 3], [[255] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "BMP"])
+def test_other_kinds_of_picture(kind):
+    pixels, buffer = RNG.integers(0, 256, (6, 5, 3), np.uint8), io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, lossless=True)
+    np.testing.assert_array_equal(images.decode("a", buffer.getvalue()), pixels)
+
+
 def test_area_resize_weighs_fractions_of_pixels():
     row = np.array([0, 30, 60, 90, 120, 150], np.uint8)
     resized = images.area_resize(np.broadcast_to(row[None, :, None], (6, 6, 1)), 4)[0, :, 0]

@@ -1,5 +1,6 @@
 """What a user of the data layer can do wrong, and the command `python -m rcig.data`: one line each, with the remedy."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -189,7 +190,7 @@ def test_broken_records_are_named(small_cifar100, tmp_path, load):
 
 
 BAD_FOLDERS = {
-    "empty": ({}, "no PNG or JPEG pictures"),
+    "empty": ({}, r"no pictures \(.png, .jpg, .jpeg, .webp, .bmp\)"),
     "sizes": ({"a/0.png": picture((4, 4)), "a/1.png": picture((5, 4)), "b/0.png": picture((4, 4)),
                "b/1.png": picture((4, 4))}, "pass resolution="),
     "no picture": ({f"{c}/{row}.png": b"GIF89a" for c in "ab" for row in range(2)}, "cannot be decoded"),
@@ -197,7 +198,8 @@ BAD_FOLDERS = {
     "16 bits": ({f"{c}/{row}.png": encoded(np.zeros((4, 4), np.uint16)) for c in "ab" for row in range(2)}, "8 bits"),
     "one each": ({f"{c}/0.png": picture((4, 4)) for c in "ab"}, "without class 0, which has 1"),
     "strange test class": ({f"train/{c}/0.png": picture((4, 4)) for c in "ab"} | {"test/c/0.png": b""}, "no train/c"),
-    "no test": ({f"train/{c}/0.png": picture((4, 4)) for c in "ab"}, "no PNG or JPEG pictures"),
+    "no test": ({f"train/{c}/0.png": picture((4, 4)) for c in "ab"}, "in test/<class>/ or val/<class>/"),
+    "unknown kind": ({f"{c}/{row}.gif": b"GIF89a" for c in "ab" for row in range(2)}, "no pictures"),
 }  # fmt: skip
 
 
@@ -206,6 +208,20 @@ def test_bad_folder(case, tmp_path, load):
     files, message = BAD_FOLDERS[case]
     with pytest.raises(UserError, match=message):
         load("folder", path=write_tree(tmp_path, files), test_fraction=0.5)
+
+
+def test_a_class_folder_that_cannot_be_read_is_named(tmp_path, load, monkeypatch):
+    write_tree(tmp_path, {f"{c}/{row}.png": picture((4, 4)) for c in "ab" for row in range(2)})
+    listed = os.scandir
+
+    def refuse(folder):  # root may read everything, so rights cannot be taken from it
+        if Path(folder).name == "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(UserError, match=r"/b cannot be read \(Permission denied\)"):
+        load("folder", path=tmp_path)
 
 
 def test_a_broken_archive_is_named(tmp_path, load):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rcig.data import cache, preprocess, sources
+from rcig.data.raw import fingerprint
 from rcig.types import Batch, Dataset
 
 __all__ = ["load"]
@@ -62,6 +63,6 @@ def load(
         num_classes=len(raw.class_names),
         class_names=tuple(str(label) for label in raw.class_names),
         decode=fitted.decode,
-        preprocessing=fitted.describe(),
+        preprocessing=fitted.describe() | {"data": fingerprint(raw)},
         encode=fitted.encode,
     )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from rcig.data import cache
 from rcig.data.raw import one_line
 from rcig.errors import UserError
 
@@ -28,7 +29,7 @@ def opened(location: Path) -> Iterator[Tree]:
     """
     try:
         if location.is_dir():
-            yield {path.relative_to(location).as_posix(): path.read_bytes for path in _files(location)}
+            yield {path.relative_to(location).as_posix(): path.read_bytes for path in cache.files_below(location)}
         elif zipfile.is_zipfile(location):
             with zipfile.ZipFile(location) as archive:
                 infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -53,10 +54,6 @@ def _tar(location: Path) -> Tree:
                 contents = archive.extractfile(member)
                 tree[member.name] = partial(bytes, contents.read() if contents else b"")
     return tree
-
-
-def _files(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.is_file()]
 
 
 def _small(name: str, size: int) -> bool:

@@ -15,8 +15,11 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+
+from rcig.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -78,9 +81,29 @@ def digest(*parts: object) -> str:
 
 def files_digest(root: Path) -> str:
     """Return a digest of the names, sizes and times of a file, or of all files below a folder (not their contents)."""
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    files = [root] if root.is_file() else files_below(root)
     stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
     return digest(*[(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def files_below(root: Path) -> list[Path]:
+    """Return the files below a folder, sorted; folders that are links are followed, but in no circle.
+
+    Raises UserError for a folder that cannot be listed: a class would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UserError(f"folder {error.filename} cannot be read ({error.strerror}): grant the right or remove it")
+
+    found, seen = [], set()
+    for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
+        status = os.stat(folder)
+        if (identity := (status.st_dev, status.st_ino)) in seen:
+            below.clear()
+            continue
+        seen.add(identity)
+        found += [path for path in (Path(folder, name) for name in names) if path.is_file()]
+    return sorted(found)
 
 
 def _read(entry: Path) -> Arrays:

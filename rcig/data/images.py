@@ -13,27 +13,32 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rcig.data.cache import scratch
 from rcig.data.raw import one_line
 from rcig.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+VERSION = 2  # of the rule from bytes to pixels: what a cache holds of another is made again
 MAX_PIXELS = 1 << 26  # a larger picture is taken for a decompression bomb
 _CHUNK = 256  # pictures one thread decodes at a time
 
-Named = tuple[str, bytes]  # what to call a picture in an error, and its PNG or JPEG bytes
+Named = tuple[str, bytes]  # what to call a picture in an error, and its bytes
 
 
 def decode(name: str, data: bytes, channels: int = 3, resolution: int | None = None) -> np.ndarray:
-    """Decode PNG or JPEG bytes to (H, W, channels) uint8; with a resolution: centre square, area resize to it.
+    """Decode a picture's bytes to (H, W, channels) uint8; with a resolution: centre square, area resize to it.
 
+    It is turned as its camera says, and lies on white where it is transparent, as viewers show it.
     Raises UserError, naming the picture, for bytes that are no picture, 16-bit ones or more than 2**26 pixels.
     """
     with _opened(name, data) as image:
-        mode = "L" if channels == 1 else "RGB"
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        mode, upright = "L" if channels == 1 else "RGB", ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:
+            coloured = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+        pixels = np.asarray(upright if upright.mode == mode else upright.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     return pixels if resolution is None else area_resize(centre_square(pixels), resolution)
 
@@ -96,7 +101,7 @@ def area_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
 @contextmanager
 def _opened(name: str, data: bytes) -> Iterator[Image.Image]:
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "BMP")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels is over {MAX_PIXELS}")
             if image.mode.startswith(("I", "F")):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rcig.data.cache import digest
 from rcig.errors import UserError
 
 
@@ -27,6 +28,14 @@ class Raw(NamedTuple):
         return self.train_inputs.dtype == np.uint8 or (
             self.train_inputs.ndim == 4 and all(_in_unit_interval(x) for x in (self.train_inputs, self.test_inputs))
         )
+
+
+def fingerprint(raw: Raw) -> str:
+    """Return a digest that tells a data set from a changed one: all labels and names, and 1,024 rows of each split."""
+    parts: list[object] = [raw.train_inputs.shape, raw.test_inputs.shape, raw.class_names.tolist()]
+    for inputs, labels in ((raw.train_inputs, raw.train_labels), (raw.test_inputs, raw.test_labels)):
+        parts += [np.asarray(labels), inputs[np.linspace(0, len(inputs) - 1, min(len(inputs), 1024)).astype(int)]]
+    return digest(*parts)
 
 
 def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:

@@ -33,7 +33,7 @@ def read(location: Path, cache_dir: Path, test_split: str = "test", resolution: 
     CIFAR-10 about 8 s on two cores, and its 184 MB in memory. Raises UserError for another format or broken files.
     """
     info = _checked(location, test_split)
-    key = cache.digest("records", info, cache.files_digest(location), resolution, test_split)
+    key = cache.digest("records", images.VERSION, info, cache.files_digest(location), resolution, test_split)
     return from_arrays(cache.remember(cache_dir, key, partial(_decode, location, cache_dir, test_split, resolution)))
 
 

@@ -74,13 +74,16 @@ def read_wnids(names: Mapping[str, str], location: Path, cache_dir: Path, resolu
 def read_folder(
     location: None, cache_dir: Path, path: str = "", test_fraction: float = 0.2, resolution: int | None = None
 ) -> Raw:
-    """Read your own pictures from path/train/<class>/* and path/test/<class>/*, or from path/<class>/* alone.
+    """Read your own pictures from path/train/<class>/ and path/test/<class>/ (or val/), or from path/<class>/ alone.
 
-    In the second form a stratified ``test_fraction`` of every class is held out. Pictures are grey only if all are.
+    In the second form a stratified ``test_fraction`` of every class is held out. Folders within a class's belong to it;
+    what begins with a dot does not count. Pictures are grey only if all are.
     """
     root = Path(path).expanduser()
     if not path or not root.is_dir():
-        raise UserError(f"data set 'folder' needs path= a folder of <class>/*.png or .jpg, got {str(path)!r}")
+        raise UserError(
+            f"data set 'folder' needs path= a folder with a folder of pictures for each class, got {str(path)!r}"
+        )
     if (root / "train").is_dir():
         return _read(root, cache_dir, "splits", _list_splits, resolution)
     return _read(root, cache_dir, ("classes", test_fraction), partial(_list_classes, test_fraction), resolution)
@@ -98,7 +101,7 @@ def _read(
             train, test = (_decode(tree, part, *how) for part in (found.train, found.test))
         return to_arrays(Raw(*train, *test, np.array(found.class_names)))
 
-    key = cache.digest("tree", kind, cache.files_digest(location), resolution)
+    key = cache.digest("tree", images.VERSION, kind, cache.files_digest(location), resolution)
     return from_arrays(cache.remember(cache_dir, key, build))
 
 
@@ -143,23 +146,30 @@ def _list_wnids(names: Mapping[str, str], tree: Tree) -> Listing:
 
 def _list_splits(tree: Tree) -> Listing:
     pictures = _pictures(tree)
-    classes = sorted({_class_below("train", name) for name in pictures} - {""})
-    label_of = {name: label for label, name in enumerate(classes)}
-    strangers = sorted({_class_below("test", name) for name in pictures} - {"", *classes})
-    if strangers:
-        raise UserError(f"class folder test/{strangers[0]} has no train/{strangers[0]}: give each class both")
-    train, test = (_by_class(pictures, partial(_class_below, part), label_of) for part in ("train", "test"))
-    return Listing(train, test, classes, _channels(tree, pictures))
+    tested = next((part for part in ("test", "val") if any(_class_in(part, name) for name in pictures)), "test")
+    classes, strangers = ({_class_in(part, name) for name in pictures} - {""} for part in ("train", tested))
+    label_of = {name: label for label, name in enumerate(sorted(classes))}
+    if strange := min(strangers - classes, default=""):
+        raise UserError(f"class folder {tested}/{strange} has no train/{strange}: give each class both")
+    train = _by_class(pictures, partial(_class_in, "train"), label_of, "train/<class>/")
+    test = _by_class(pictures, partial(_class_in, tested), label_of, "test/<class>/ or val/<class>/")
+    return Listing(train, test, list(label_of), _channels(tree, [name for name, _ in train + test]))
 
 
 def _list_classes(test_fraction: float, tree: Tree) -> Listing:
-    pictures = [name for name in _pictures(tree) if len(PurePosixPath(name).parts) == 2]
-    classes = sorted({PurePosixPath(name).parts[0] for name in pictures})
+    pictures = [name for name in _pictures(tree) if "/" in name]
+    classes = sorted({name.split("/")[0] for name in pictures})
     label_of = {name: label for label, name in enumerate(classes)}
-    every = _by_class(pictures, lambda name: PurePosixPath(name).parts[0], label_of)
+    every = _by_class(pictures, lambda name: name.split("/")[0], label_of, "<class>/")
     rows = stratified_split(np.array([label for _, label in every]), test_fraction)
     train, test = ([every[row] for row in part] for part in rows)
     return Listing(train, test, classes, _channels(tree, pictures))
+
+
+def _class_in(part: str, name: str) -> str:
+    """Return C of a path part/C/.../picture, else the empty string."""
+    first, *below = name.split("/")
+    return below[0] if first == part and len(below) > 1 else ""
 
 
 def _class_below(part: str, name: str) -> str:
@@ -168,24 +178,28 @@ def _class_below(part: str, name: str) -> str:
     return parts[-2] if len(parts) >= 3 and parts[-3] == part else ""
 
 
-def _by_class(pictures: Sequence[str], class_of: Callable[[str], str], label_of: Mapping[str, int]) -> Labelled:
+def _by_class(
+    pictures: Sequence[str], class_of: Callable[[str], str], label_of: Mapping[str, int], where: str = "the tree"
+) -> Labelled:
     """Return the pictures of known classes, class-major and sorted by path within a class."""
     found = defaultdict(list)
     for name in pictures:
         found[class_of(name)].append(name)
     labelled = [(name, label) for wnid, label in label_of.items() for name in sorted(found[wnid])]
-    return _filled(labelled, "the tree")
+    return _filled(labelled, where)
 
 
 def _filled(labelled: Labelled, where: str) -> Labelled:
     if not labelled:
-        raise UserError(f"no PNG or JPEG pictures of the expected classes in {where}: check its folders' names")
+        kinds = ", ".join(images.SUFFIXES)
+        raise UserError(f"no pictures ({kinds}) of the expected classes in {where}: check names of folders and files")
     return labelled
 
 
 def _pictures(tree: Tree) -> list[str]:
     paths = (PurePosixPath(name) for name in tree)
-    return [str(path) for path in paths if path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")]
+    hidden = lambda path: any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return [str(path) for path in paths if path.suffix.lower() in images.SUFFIXES and not hidden(path)]
 
 
 def _channels(tree: Tree, pictures: Sequence[str]) -> int:
