@@ -1,6 +1,6 @@
 """Distil a data set: flags -> config -> one call."""
 
-from pathlib import Path
+import shlex
 
 from rcig import command
 
@@ -27,7 +27,7 @@ are recognised; Kubernetes and Cloud TPU with --coordinator=auto, elsewhere add
 def main() -> None:
     parser = command.parser(__doc__, EXAMPLES)
     parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for everything that the run leaves")
+    parser.add_argument("--workdir", required=True, type=command.place, help="folder for all that the run leaves")
     parser.add_argument("--coordinator", default="", help="HOST:PORT of process 0, or auto")
     parser.add_argument("--num_processes", type=int, default=0)
     parser.add_argument("--process_id", type=int, default=-1)
@@ -44,7 +44,7 @@ def main() -> None:
     experiment.distill(config, flags.workdir)
     if sharding.is_writer():
         print(f"finished at step {config.num_steps}: pictures in {flags.workdir}/images")
-        print(f"to measure it: python eval.py --distilled={flags.workdir}")
+        print(f"to measure it: python eval.py --distilled={shlex.quote(str(flags.workdir))}")
 
 
 if __name__ == "__main__":

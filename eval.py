@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from pathlib import Path
 
 from rcig import command
 from rcig.errors import UserError
@@ -24,7 +23,9 @@ stdout is one JSON object, which also goes to <workdir>/eval-<protocol>.json.
 
 def main() -> None:
     parser = command.parser(__doc__, EXAMPLES)
-    parser.add_argument("--distilled", required=True, type=Path, help="a workdir, a distilled/ folder, or a file")
+    parser.add_argument(
+        "--distilled", required=True, type=command.place, help="a workdir, a distilled/ folder or a file"
+    )
     parser.add_argument("--protocol", default="", help="how to evaluate; default: the config's")
     parser.add_argument(
         "--format",

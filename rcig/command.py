@@ -5,6 +5,7 @@ a traceback, for a fault of ours.
 """
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -35,6 +36,13 @@ def parser(description: str, examples: str = "", prog: str | None = None) -> arg
     )
     made.error = usage_error
     return made
+
+
+def place(text: str) -> Path:
+    """Return the path that a flag names; its ~ is the home folder, and it is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text).expanduser()
 
 
 def usage_error(message: str) -> NoReturn:
@@ -117,11 +125,19 @@ def open_set(
 
 def main(command: Callable[[], None]) -> None:
     """Run a command and turn how it ends into the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without ± shows ?
+            stream.reconfigure(errors="replace")
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         command()
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        print(f"error: no right to use {error.filename}; grant it, or choose another place", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):

@@ -30,6 +30,7 @@ _CHOICES = {
 }
 _SHARED = ("networks_seed", "label_softmax", "attack")  # said of the method, they hold for its evaluation as well
 _SIGNED = ("labels.add",)  # numbers that may be negative
+_BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
 
 Said = dict[str, Any]  # full name of a field -> value, or the text of one
@@ -186,9 +187,18 @@ def _converted(key: str, old: Any, value: Any) -> Any:
     except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{name} must be of type {kind.__name__}, not {value!r}; its default is {old!r}") from None
     size = abs(converted) if key in _SIGNED else converted
-    if kind in (int, float) and not 0 <= size < (2**63 if kind is int else math.inf):
-        raise UserError(f"{name} must be a finite number, not negative, not {value}; its default is {old!r}")
+    most = _most(key, kind)
+    if kind in (int, float) and not 0 <= size < most:
+        kinds = "finite number, not negative," if kind is float else f"number from 0 to {most - 1},"
+        raise UserError(f"{name} must be a {kinds} not {value}; its default is {old!r}")
     return converted
+
+
+def _most(key: str, kind: type) -> float:
+    """Return what a number must be below: jax takes seeds modulo 2**32 without a word, its integers end at 2**31."""
+    if kind is float:
+        return math.inf
+    return 2**63 if key in _BYTES else 2**32 if key.endswith("seed") else 2**31
 
 
 def _parse(override: str) -> tuple[str, str]:

@@ -37,8 +37,8 @@ programs its classes: --config and --config.FIELD=VALUE say which, default the s
 
 def main() -> None:
     parser = command.parser("Write a distilled set for another program.", EXAMPLES, "python -m rcig.convert")
-    parser.add_argument("src", type=Path, help="a workdir, a distilled/ folder, or a file")
-    parser.add_argument("dst", type=Path, help="a .npz or .safetensors file, or a new folder for pictures")
+    parser.add_argument("src", type=command.place, help="a workdir, a distilled/ folder, or a file")
+    parser.add_argument("dst", type=command.place, help="a .npz or .safetensors file, or a new folder for pictures")
     parser.add_argument("--format", default="", help=f"of a file SRC: {', '.join(formats.FORMATS)}")
     parser.add_argument("--to", default="pictures", choices=("pictures", "tfds"), help="what a folder DST holds")
     parser.add_argument("--config", default="", help="config file, for sets that bring none")

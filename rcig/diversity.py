@@ -42,14 +42,19 @@ Row = dict[str, float]  # of MEASURES
 
 
 def main() -> None:
-    parser = command.parser(__doc__.splitlines()[0], prog="python -m rcig.diversity")
-    parser.add_argument("out", type=Path, help="where to write, without ending")
-    parser.add_argument("runs", type=Path, nargs="+", help="workdirs of the same data set; the first one has a teacher")
+    parser = command.parser(*__doc__.split("\n", 1), prog="python -m rcig.diversity")
+    parser.add_argument("out", type=command.place, help="where to write, without ending")
+    parser.add_argument(
+        "runs", type=command.place, nargs="+", help="workdirs of the same data set; the first one has a teacher"
+    )
     flags = parser.parse_args()
     config = configs.from_dict(artefact.load(flags.runs[0]).card["config"])
     command.set_up_jax(config.precision, config.x64)
     rows = report(flags.runs)
-    write(flags.out.with_name(f"{flags.out.name}.json"), (json.dumps(rows, indent=1) + "\n").encode())
+    known = {
+        run: {name: value if np.isfinite(value) else None for name, value in row.items()} for run, row in rows.items()
+    }
+    write(flags.out.with_name(f"{flags.out.name}.json"), (json.dumps(known, indent=1) + "\n").encode())
     write(flags.out.with_name(f"{flags.out.name}.png"), png(bars(rows)))
     print(table(rows))
 

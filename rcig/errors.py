@@ -14,8 +14,9 @@ class UserError(ValueError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for an unknown name: says the name, the nearest known one and all known ones."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f" did you mean {near[0]!r}?" if near else ""
+    spelt = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.4)
+    hint = f" did you mean {spelt[near[0]]!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r};{hint} known: {', '.join(known)}")
 
 

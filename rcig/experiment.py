@@ -66,6 +66,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
     A finished run costs no more than reading its result. Raises UserError for what the user can mend, SystemExit 130
     or 143 when stopped by a signal.
     """
+    _check_place(config, workdir)
     with claimed(config, workdir):
         make = find("methods", config.method.name).make
         pipeline = hasattr(make, "prepare")
@@ -131,6 +132,9 @@ def evaluate(
     if not _same_data(distilled.card, dataset):
         told = f"data set {dataset.name} has changed since it was distilled: test examples may have been trained on"
         warnings.warn(told, stacklevel=2)
+    wanted = distilled.card["config"].get("num_steps", 0)
+    if distilled.card["step"] < wanted:
+        warnings.warn(f"the set is that of step {distilled.card['step']} of {wanted}", stacklevel=2)
     config = _with_pool(config, distilled)
     judge = make_judge(config, dataset)
     key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
@@ -206,6 +210,13 @@ def _card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
         step=step,
         init_labels=config.init_labels,
     )
+
+
+def _check_place(config: ConfigDict, workdir: Path) -> None:
+    """Raise UserError for a workdir among the pictures of a folder: its own would be a class."""
+    path = Path(config.data.path).expanduser()
+    if config.dataset == "folder" and config.data.path and workdir.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"workdir {workdir} must not lie in the data's folder {path}; it would be one class more")
 
 
 def _same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:

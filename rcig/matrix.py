@@ -8,6 +8,7 @@ trained on its set (Zhao et al. 2021, table 2). An architecture that a run was n
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from rcig.files import write
 from rcig.render import png
 from rcig.report import aligned
 
+_CELL = ("accuracy", "std", "n")
 Matrix = dict[str, dict[str, Mapping[str, Any]]]  # row -> column -> {accuracy, std, n}
 
 
 def main() -> None:
-    parser = command.parser(__doc__.splitlines()[0], prog="python -m rcig.matrix")
-    parser.add_argument("out", type=Path, help="where to write, without ending")
-    parser.add_argument("runs", type=Path, nargs="+", help="workdirs with an eval-cross_arch.json")
+    parser = command.parser(*__doc__.split("\n", 1), prog="python -m rcig.matrix")
+    parser.add_argument("out", type=command.place, help="where to write, without ending")
+    parser.add_argument("runs", type=command.place, nargs="+", help="workdirs with an eval-cross_arch.json")
     flags = parser.parse_args()
     matrix = read(flags.runs)
     write(flags.out.with_name(f"{flags.out.name}.json"), (json.dumps(matrix, indent=1) + "\n").encode())
@@ -41,10 +43,12 @@ def read(runs: Sequence[Path]) -> Matrix:
     for run in runs:
         path = run / "eval-cross_arch.json"
         try:
-            matrix[run.resolve().name] = json.loads(path.read_bytes())["architectures"]
-        except (OSError, ValueError, KeyError, TypeError):
+            row = json.loads(path.read_bytes())["architectures"]
+            matrix[run.resolve().name] = {name: {key: float(of[key]) for key in _CELL} for name, of in row.items()}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(
-                f"cannot read {path}; make it with python eval.py --distilled={run} --protocol=cross_arch"
+                f"cannot read {path}; {run} must be the workdir of a run (not a set alone), measured with "
+                f"python eval.py --distilled={shlex.quote(str(run))} --protocol=cross_arch"
             ) from None
     if len(matrix) < len(runs):
         raise UserError(f"two of {', '.join(map(str, runs))} have the same name; rename a workdir")

@@ -40,6 +40,8 @@ def connect(coordinator: str = "", num_processes: int = 0, process_id: int = -1)
     Cloud TPU's metadata, too: a process alone need not have these, so they are asked only then.
     Returns whether there was something to join. Raises: UserError for numbers that cannot be.
     """
+    if not coordinator and (num_processes or process_id >= 0):
+        raise UserError("--num_processes and --process_id want a --coordinator=HOST:PORT as well; give all three")
     if coordinator == "auto":
         jax.distributed.initialize()
     elif coordinator:
@@ -145,8 +147,8 @@ class Layout:
         """Raise UserError unless the batch divides over the devices."""
         if batch_size % self.mesh.size:
             raise UserError(
-                f"batch size {batch_size} is not divisible by {self.mesh.size} devices; choose a multiple of "
-                f"{self.mesh.size} or fewer devices"
+                f"a step's batch of {batch_size} examples is not divisible by {self.mesh.size} devices; choose a "
+                f"method.batch_size that makes it a multiple of {self.mesh.size}, or fewer devices"
             )
 
     def fitted(self, batch_size: int, batch_bytes: int, state_bytes: int) -> "Layout":

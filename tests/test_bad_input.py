@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -12,11 +13,12 @@ import jax
 import numpy as np
 import pytest
 from commands import PULL, RCIG, Ended, call, run
+from data_files import picture, write_tree
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import rcig
-from rcig import artefact, data, experiment
+from rcig import artefact, command, data, experiment
 from rcig import config as configs
 from rcig.errors import UserError
 from rcig.initialize import initialize
@@ -85,7 +87,10 @@ MISTAKES = {  # --config.<key>: what the line says
     "method.learning_rate=nan": "config.method.learning_rate must be a finite number",
     "method.batch_size=4800": "batch size must lie in 1..1198, the number of training rows, got 4800",
     "ipc=0": "ipc must be at least 1, not 0",
-    "ipc=-1": "config.ipc must be a finite number, not negative, not -1",
+    "ipc=-1": "config.ipc must be a number from 0 to 2147483647, not -1",
+    "seed=4294967296": "config.seed must be a number from 0 to 4294967295, not 4294967296",
+    "method.pool_max_age=2147483648": "config.method.pool_max_age must be a number from 0 to 2147483647",
+    "method.name=RICG": "did you mean 'rcig'?",
     "ipc=117": "ipc 117 is more than class '8' of digits has (116 examples); choose at most 116",
     "model.depth=4": "model.depth 4 halves a 8-pixel image to nothing; choose at most 3",
     "num_steps=0": "num_steps must be at least 1, not 0",
@@ -108,6 +113,8 @@ def test_a_mistake_in_the_config(mistake, tmp_path):
 
 
 FLAGS = {
+    ("--config=quickstart", "--workdir="): "argument --workdir: a path must not be empty",
+    ("--config=quickstart", "--workdir=x", "--num_processes=2"): "want a --coordinator=HOST:PORT as well",
     (): "arguments are required: --config, --workdir",
     ("--config=quickstart",): "arguments are required: --workdir",
     ("--config=quickstart", "--workdir=x", "num_steps=5"): "cannot read 'num_steps=5'; write --config.FIELD=VALUE",
@@ -303,6 +310,34 @@ def test_a_strangers_file_that_is_no_set_of_these_data(case, tmp_path):
     assert contents(tmp_path) == {"file": content}
 
 
+def test_a_workdir_among_the_pictures_is_refused(tmp_path):
+    write_tree(tmp_path, {f"{c}/{row}.png": picture((8, 8)) for c in "ab" for row in range(20)})
+    flags = (*PULL, "--config.dataset=folder", f"--config.data.path={tmp_path}", f"--workdir={tmp_path / 'run'}")
+    assert "must not lie in the data's folder" in error_of(call("distill_dataset", *flags))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"{tmp_path / 'nowhere'} must be a distilled set" in error_of(call("eval", "--distilled=~/nowhere"))
+
+
+def test_what_may_not_be_read_is_named(workdir, monkeypatch):
+    def refuse(path):  # root may read everything, so rights cannot be taken from it
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("rcig.artefact.find", refuse)
+    assert f"no right to use {workdir}; grant it" in error_of(call("eval", f"--distilled={workdir}"))
+
+
+def test_an_old_terminal_shows_what_it_can(workdir, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", shown)
+    command.main(lambda: print("91.7 ± 0.4"))
+    shown.flush()
+    assert shown.buffer.getvalue() == b"91.7 ? 0.4\n"
+
+
 def test_what_eval_is_given_must_be_a_set(workdir, tmp_path):
     (tmp_path / "empty").mkdir()
     for path, message in {
@@ -325,7 +360,7 @@ def test_a_data_set_that_does_not_fit_is_named(workdir, tmp_path):
         ("--config.eval.flipp=True",): "did you mean 'eval.flip'?",
         ("--protocol=stanard",): "unknown evaluation 'stanard'; did you mean 'standard'?",
         ("--config.eval.model.norm=bach",): "did you mean 'batch'?",
-        ("--config.ipc=500", "--config.eval.num_steps=-3"): "config.eval.num_steps must be a finite number",
+        ("--config.ipc=500", "--config.eval.num_steps=-3"): "config.eval.num_steps must be a number from 0 to",
         ("--full_data_steps=few",): "invalid int value: 'few'",
     }.items():
         assert message in error_of(call("eval", f"--distilled={workdir}", *flags))

@@ -83,6 +83,9 @@ def test_bad_options_and_sets(few):
             evaluate(KEY, *few, Continual(**TINY | options))
     with pytest.raises(UserError, match="wants rows of every class, the set has none of 'blob 1'"):
         evaluate(KEY, synthetic._replace(labels=np.eye(3)[[0, 0, 2, 2, 0, 2]]), dataset, model, Continual(**TINY))
+    lonely = Batch(dataset.test.inputs[:20], np.full(20, 1))
+    with pytest.raises(UserError, match="the test split has no example of classes .*; choose fewer eval.steps"):
+        evaluate(KEY, synthetic, dataclasses.replace(dataset, test=lonely), model, Continual(**TINY))
     with pytest.raises(UserError, match="the set has examples"):
         evaluate(KEY, synthetic._replace(inputs=np.zeros((6, 2))), dataset, model, Continual(**TINY))
 
@@ -99,7 +102,9 @@ def test_end_to_end_with_table_and_picture(tmp_path):
     overrides = [f"--config.eval.{name}={value}" for name, value in options.items()]
     config = configs.load("quickstart", ["--config.eval.protocol=continual", *overrides])
     dataset = experiment.load_dataset(config)
-    distilled = experiment.seal(experiment.make_start(config, dataset), experiment._card(config, dataset, 5))
+    distilled = experiment.seal(
+        experiment.make_start(config, dataset), experiment._card(config, dataset, config.num_steps)
+    )
     result = json.loads(json.dumps(experiment.evaluate(distilled, config, dataset, compare=("average",))))
     rows = report.table(result).splitlines()[-4:]
     cells = [cell.strip() for cell in rows[0].split("  ") if cell.strip()]

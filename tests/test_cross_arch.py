@@ -113,7 +113,9 @@ def test_end_to_end():
     options = [f"--config.eval.{name}={value}" for name, value in (TINY | {"architectures": "MLPW4,MLPW8"}).items()]
     config = configs.load("quickstart", ["--config.eval.protocol=cross_arch", *options])
     dataset = experiment.load_dataset(config)
-    distilled = experiment.seal(experiment.make_start(config, dataset), experiment._card(config, dataset, 5))
+    distilled = experiment.seal(
+        experiment.make_start(config, dataset), experiment._card(config, dataset, config.num_steps)
+    )
     result = experiment.evaluate(distilled, config, dataset)
     rows = result["architectures"]
     assert result["accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in rows.values()]))
@@ -148,7 +150,11 @@ def test_the_matrix_of_several_runs(tmp_path, capsys, monkeypatch):
         assert picture.size > (300, 100)
     shown = [text.get_text() for text in matrix.heat_map(matrix.read([*map(Path, paths)])).axes[0].texts]
     assert shown == ["70.5", "69.6", "91.7"]
-    with pytest.raises(UserError, match="cannot read .*eval-cross_arch.json; make it with python eval.py"):
+    with pytest.raises(UserError, match="cannot read .*eval-cross_arch.json;.* measured with python eval.py"):
         matrix.read([tmp_path])
+    for broken in ("[]", '{"architectures": 3}', '{"architectures": {"MLP": {}}}', '{"architectures": {"MLP": 1}}'):
+        (tmp_path / "eval-cross_arch.json").write_text(broken)
+        with pytest.raises(UserError, match="cannot read"):
+            matrix.read([tmp_path])
     with pytest.raises(UserError, match="the same name"):
         matrix.read([Path(paths[0])] * 2)

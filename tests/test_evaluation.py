@@ -262,6 +262,12 @@ def test_evaluate_learns_is_reproducible_and_compiles_once(dataset):
     assert first.accuracy == np.mean(first.accuracies) and first.std == np.std(first.accuracies)
 
 
+def test_networks_that_diverge_are_told_of(dataset):
+    protocol = Standard(num_networks=2, num_steps=30, learning_rate=1e30, optimiser="sgd", warmup_steps=0)
+    with pytest.warns(UserWarning, match="the training of 2 of 2 networks diverged; lower eval.learning_rate"):
+        evaluate(jax.random.key(0), real(jax.random.key(0), dataset, 5), dataset, MLP, protocol)
+
+
 def test_evaluate_reports_both_runs_and_the_plain_one_does_not_change(dataset):
     synthetic = real(jax.random.key(0), dataset, 5)
     both = evaluate(jax.random.key(1), synthetic, dataset, MLP, dataclasses.replace(QUICK, augmentation="color_cutout"))

@@ -59,6 +59,12 @@ def test_attacks_on_features_made_by_hand():
     assert attack(a, b, 0.5, 0)["threshold"] == auc(-a[30:, -1], -b[30:, -1])
 
 
+def test_few_examples_are_attacked_too():
+    rng = np.random.default_rng(0)
+    areas = attack(rng.normal(size=(6, 3)), rng.normal(size=(6, 3)), share=0.5, seed=0)
+    assert len(areas) == 5 and all(0 <= area <= 1 for area in areas.values())
+
+
 def test_a_network_that_learned_the_members_by_heart_is_found_out_and_another_is_not(noise):
     dataset, model = noise
     protocol = Membership(num_networks=1, num_steps=200, learning_rate=0.01, points=1)

@@ -1,5 +1,6 @@
 """k nearest neighbours by hand, baselines beside a set, and sets of fewer groups than classes, end to end."""
 
+import dataclasses
 import json
 
 import jax
@@ -74,7 +75,7 @@ def digits():
 def few(digits):
     """Four rows of digits 7 and 3, sealed with the card of a run."""
     config = configs.load("quickstart", [*OVERRIDES, "--config.eval.protocol=nearest"])
-    return experiment.seal(experiment.make_start(config, digits), experiment._card(config, digits, 5))
+    return experiment.seal(experiment.make_start(config, digits), experiment._card(config, digits, config.num_steps))
 
 
 def test_a_set_of_two_groups_travels_and_is_compared_with_its_like(few, digits, tmp_path):
@@ -95,6 +96,11 @@ def test_a_set_of_two_groups_travels_and_is_compared_with_its_like(few, digits, 
         *("best of 20 random real sets", "noise"),
     ]
     assert result["baseline_optimised"] >= result["baseline_random"] - 0.02
+
+
+def test_the_set_of_an_unfinished_run_says_so(few, digits):
+    with pytest.warns(UserWarning, match="the set is that of step 5 of 1000"):
+        experiment.evaluate(dataclasses.replace(few, card=few.card | {"step": 5}), dataset=digits)
 
 
 def test_by_default_only_random_examples_are_compared(few, digits):

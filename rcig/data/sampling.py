@@ -19,7 +19,9 @@ def iid(key: Key, num_rows: int, size: int) -> jax.Array:
     under 1 ms on two cores (a permutation 20 ms). Two equal random numbers, one pair in 2**30, go to the lower row.
     """
     if not 0 < size <= num_rows:
-        raise UserError(f"batch size must lie in 1..{num_rows}, the number of training rows, got {size}")
+        raise UserError(
+            f"batch size must lie in 1..{num_rows}, the number of training rows, got {size}; set method.batch_size"
+        )
     bits = jax.random.bits(key, (num_rows,), jnp.uint32)
     # 30 random bits as the pattern of a normal, positive float: XLA's CPU top-k is quick for floats alone
     scores = lax.bitcast_convert_type((bits >> 2) + jnp.uint32(1 << 23), jnp.float32)

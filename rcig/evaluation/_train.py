@@ -8,6 +8,7 @@ What step t of a network draws is a function of (its key, t): results do not dep
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -158,6 +159,9 @@ def train_networks(
             progress(done, recipe.num_steps, float(jnp.mean(state.loss)))
         if time.monotonic() - began < 0.5:  # grow until a chunk takes about a second: Ctrl-C waits for one chunk
             chunk *= 2
+    if diverged := int(jnp.sum(~jnp.isfinite(state.loss))):
+        told = f"the training of {diverged} of {num_networks} networks diverged; lower eval.learning_rate"
+        warnings.warn(told, stacklevel=2)
     return state.variables
 
 

@@ -102,6 +102,8 @@ def _classes(synthetic: Synthetic, dataset: Dataset) -> np.ndarray:
 def _of_classes(synthetic: Synthetic, test: Batch, classes: Array, seen: Array) -> tuple[Synthetic, Batch]:
     """Return the rows of the set and of the test split that are of the classes seen, in their order."""
     rows, asked = np.flatnonzero(np.isin(classes, seen)), np.flatnonzero(np.isin(test.labels, seen))
+    if not len(asked):
+        raise UserError(f"the test split has no example of classes {seen.tolist()}; choose fewer eval.steps")
     memory = synthetic._replace(inputs=np.asarray(synthetic.inputs)[rows], labels=np.asarray(synthetic.labels)[rows])
     return memory, Batch(test.inputs[asked], np.asarray(test.labels)[asked])
 

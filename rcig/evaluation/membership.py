@@ -56,8 +56,10 @@ class Membership(OneRun):
 PRESETS: dict[str, dict[str, Any]] = standard.PRESETS
 
 
-def attacks(seed: int) -> dict[str, Any]:
-    """Return the attacks that learn, scikit-learn's classifiers; features are standardised where scales matter."""
+def attacks(seed: int, examples: int) -> dict[str, Any]:
+    """Return the attacks that learn from so many examples, scikit-learn's classifiers; features are standardised where
+    scales matter.
+    """
     from sklearn.ensemble import RandomForestClassifier  # a second to import, wanted by this protocol only
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -67,7 +69,7 @@ def attacks(seed: int) -> dict[str, Any]:
 
     return {
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-        "k-NN": make_pipeline(StandardScaler(), KNeighborsClassifier(15)),
+        "k-NN": make_pipeline(StandardScaler(), KNeighborsClassifier(min(15, examples))),
         "MLP": make_pipeline(StandardScaler(), MLPClassifier((32,), max_iter=100, random_state=seed)),
         "random forest": RandomForestClassifier(100, min_samples_leaf=4, random_state=seed),
     }
@@ -84,7 +86,7 @@ def attack(members: np.ndarray, others: np.ndarray, share: float, seed: int) -> 
     areas = {"threshold": auc(*(-one[:, -1] for one in asked))}
     truth = np.repeat([1, 0], [len(one) for one in known])
     with warnings.catch_warnings(action="ignore"):  # an attack that has not converged is a weaker attack
-        for name, classifier in attacks(seed).items():
+        for name, classifier in attacks(seed, len(truth)).items():
             fitted = classifier.fit(np.concatenate(known), truth)
             areas[name] = auc(*(fitted.predict_proba(one)[:, 1] for one in asked))
     return areas

@@ -1,7 +1,5 @@
 """The command `python -m rcig.pretrain`: train a pool of networks."""
 
-from pathlib import Path
-
 import numpy as np
 
 from rcig import command
@@ -19,7 +17,7 @@ pool.json (the test accuracy of each).
 def main() -> None:
     parser = command.parser("Train a pool of networks.", EXAMPLES, "python -m rcig.pretrain")
     parser.add_argument("--config", required=True, help="a config file, or the name of one in configs/")
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for the pool")
+    parser.add_argument("--workdir", required=True, type=command.place, help="folder for the pool")
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()
 
