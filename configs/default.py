@@ -23,7 +23,8 @@ def get_config() -> ConfigDict:
     config.data.embedding_dim = 0  # texts: numbers a word
     config.preprocessing = "default"  # none, standard, zca, dc_standard; default: what RCIG uses for the data set
     config.ipc = 1  # synthetic examples per class
-    config.initialization = "real"  # where the synthetic set starts: real, noise, normal, average, kmeans
+    config.initialization = "real"  # where the synthetic set starts: real, noise, normal, unit, xavier, average,
+    # kmeans; see rcig/initialize.py
     config.init_labels = ()  # the classes its rows start from, ipc rows each, e.g. (3, 7); empty: every class
     config.labels = ConfigDict()  # where its labels start: centred, one_hot, smoothed, orthogonal, normal, uniform,
     config.labels.name = "centred"  # bin, zeros, ones, file, CNDB, AIDB; see rcig/label_starts.py

@@ -52,6 +52,23 @@ def normal(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()
     return labelled(jax.random.normal(key, shape, jnp.float32), dataset, classes)
 
 
+def unit(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> Synthetic:
+    """Draw every input from N(0, 1), then give it norm 1 (Feng et al. 2024). Raises: UserError for a bad ipc."""
+    start = normal(key, dataset, ipc, init_labels)
+    norms = jnp.linalg.norm(start.inputs.reshape(len(start.inputs), -1), axis=1)
+    return start._replace(inputs=start.inputs / norms.reshape(-1, *[1] * len(dataset.example_shape)))
+
+
+def xavier(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> Synthetic:
+    """Draw every number from U(-a, a), a^2 = 6 / (M + D) for M inputs of D numbers (Deng & Russakovsky 2022).
+
+    Raises: UserError for a bad ipc.
+    """
+    start = normal(key, dataset, ipc, init_labels)
+    size = (6 / (len(start.inputs) + start.inputs[0].size)) ** 0.5
+    return start._replace(inputs=jax.random.uniform(key, start.inputs.shape, jnp.float32, -size, size))
+
+
 def average(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> Synthetic:
     """Take the mean training example of every class, the same one ``ipc`` times; the key is not used."""
     classes = groups(dataset, ipc, init_labels)
@@ -84,6 +101,8 @@ STARTS: dict[str, Callable[..., Synthetic]] = {
     "real": real,
     "noise": noise,
     "normal": normal,
+    "unit": unit,
+    "xavier": xavier,
     "average": average,
     "kmeans": kmeans,
 }

@@ -113,6 +113,20 @@ def test_adam_equals_numpy_through_warmup_and_cosine(linear):
     assert_params(variables, params, 1e-6)  # optax's schedules are float32
 
 
+@pytest.mark.parametrize("optimiser", ["plain_sgd", "plain_momentum", "plain_adam"])
+def test_plain_optimisers_keep_their_rate(linear, optimiser):
+    model, synthetic, params, gradient = linear
+    first, second = [0.0, 0.0], [0.0, 0.0]
+    decay = {"plain_sgd": 0.0, "plain_momentum": 0.9, "plain_adam": 0.9}[optimiser]
+    for step in range(7):
+        for i, g in enumerate(gradient(params)):
+            first[i], second[i] = decay * first[i] + g, 0.999 * second[i] + 0.001 * g**2
+            adam = 0.1 * first[i] / (1 - 0.9 ** (step + 1)) / (np.sqrt(second[i] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            params[i] = params[i] - 0.2 * (adam if optimiser == "plain_adam" else first[i])
+    recipe = Recipe(7, 6, "mse", optimiser, 0.2, drop_step=3)  # which they do not heed
+    assert_params(train_networks(jax.random.key(0), model, synthetic, recipe, 1), params, 1e-6)
+
+
 def test_networks_are_the_same_however_they_are_mapped(monkeypatch, dataset):
     synthetic = real(jax.random.key(0), dataset, 3)
     recipe = Recipe(20, 4, "mse", "adam", 1e-2, augmentation="flip_rotate")

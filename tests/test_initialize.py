@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rcig.errors import UserError
-from rcig.initialize import MAX_CLUSTERED, class_means, initialize, real
+from rcig.initialize import MAX_CLUSTERED, STARTS, class_means, initialize, real
 from rcig.types import Batch, Dataset
 
 
@@ -38,7 +38,7 @@ def test_real_is_a_function_of_the_key_and_reaches_every_row(dataset):
     assert set(np.concatenate(draws)) == set(range(20))
 
 
-@pytest.mark.parametrize("name", ["real", "noise", "normal", "average", "kmeans"])
+@pytest.mark.parametrize("name", STARTS)
 @pytest.mark.parametrize("ipc", [0, -1])
 def test_ipc_below_one(dataset, name, ipc):
     with pytest.raises(UserError, match=f"ipc must be at least 1, not {ipc}"):
@@ -59,17 +59,28 @@ def test_noise_has_the_stated_scale(dataset):
     np.testing.assert_allclose(synthetic.labels[1000], [-1 / 3, 2 / 3, -1 / 3], atol=1e-7)
 
 
+def test_the_small_starts_of_the_unrolled_methods(dataset):
+    unit, xavier = (initialize(name, jax.random.key(0), dataset, 100).inputs for name in ("unit", "xavier"))
+    np.testing.assert_allclose(np.linalg.norm(unit.reshape(300, 4), axis=1), 1, rtol=1e-6)
+    assert abs(float(jnp.mean(unit))) < 0.05
+    bound = (6 / (300 + 4)) ** 0.5
+    assert 0.99 * bound < float(jnp.max(jnp.abs(xavier))) <= bound
+    assert float(jnp.std(xavier)) == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
 def test_unknown_name(dataset):
-    with pytest.raises(UserError, match="unknown starting set 'rael'; did you mean 'real'.*noise, normal, real"):
+    with pytest.raises(
+        UserError, match="unknown starting set 'rael'; did you mean 'real'.*noise, normal, real, unit, xavier"
+    ):
         initialize("rael", jax.random.key(0), dataset, 1)
 
 
-@pytest.mark.parametrize("name", ["real", "noise", "normal", "average", "kmeans"])
+@pytest.mark.parametrize("name", STARTS)
 def test_fewer_groups_than_classes_in_the_order_asked_for(dataset, name):
     start = initialize(name, jax.random.key(1), dataset, 2, init_labels=(2, 0))
     assert start.inputs.shape == (4, 2, 2, 1) and start.inputs.dtype == start.labels.dtype == jnp.float32
     np.testing.assert_allclose(start.labels, np.eye(3)[[2, 2, 0, 0]] - 1 / 3, atol=1e-7)
-    if name not in ("noise", "normal"):
+    if name in ("real", "average", "kmeans"):
         np.testing.assert_allclose(start.inputs[:, 0, 1, 0], [2, 2, 0, 0], atol=1e-6)
     again = initialize(name, jax.random.key(1), dataset, 2, init_labels=(2, 0))
     np.testing.assert_array_equal(start.inputs, again.inputs)

@@ -100,6 +100,8 @@ def _adam_halving(recipe: Recipe) -> optax.GradientTransformation:
 OPTIMISERS: dict[str, Callable[[Recipe], optax.GradientTransformation]] = {
     "adam": _adam,
     "adam_halving": _adam_halving,
+    "plain_adam": lambda recipe: optax.adam(recipe.learning_rate),
+    "plain_momentum": lambda recipe: optax.sgd(recipe.learning_rate, 0.9),
     "plain_sgd": lambda recipe: optax.sgd(recipe.learning_rate),
     "sgd": _sgd,
 }
