@@ -25,7 +25,7 @@ from rcig import augment, losses, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
-from rcig.schedule import check_attack, draw, inner_loss, learn
+from rcig.schedule import check_attack, draw, inner_loss, learn, modified
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 NETWORKS = ("random", "fixed")
@@ -131,11 +131,10 @@ class BPTT:
             logits, labels = self.model.apply(trained, batch.inputs, False, None)[0].logits, batch.labels
             metrics = {"accuracy": losses.accuracy(logits, labels)}
             if self.attack:
-                attacked, (_, target) = labels == self.attack[0], self.attack
-                labels = jnp.where(attacked, target, labels)
-                taken = attacked & (jnp.argmax(logits, axis=1) == target)
+                attacked = labels == self.attack[0]
+                taken = attacked & (jnp.argmax(logits, axis=1) == self.attack[1])
                 metrics |= {"attacked": jnp.mean(attacked), "taken": jnp.mean(taken)}
-            return losses.cross_entropy(logits, labels), metrics
+            return losses.cross_entropy(logits, modified(labels, self.attack)), metrics
 
         loss, metrics = mean_rows(outcome, trained, batch, self.rows_at_once)
         if self.attack:

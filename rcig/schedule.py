@@ -4,10 +4,11 @@ Used by BPTT's inner loop, differentiated, and by its evaluation: the two cannot
 """
 
 import jax
+import jax.numpy as jnp
 
 from rcig import losses, unroll
 from rcig.errors import UserError
-from rcig.types import Key, Model, Synthetic, Variables
+from rcig.types import Array, Key, Model, Synthetic, Variables
 
 
 def draw(key: Key, model: Model, networks: str, seed: int, count: int) -> Variables:
@@ -22,6 +23,11 @@ def check_attack(section: str, attack: tuple[int, ...], num_classes: int = 0) ->
     if attack and not (len(attack) == len(set(attack)) == 2 and known_classes):
         known = f" of 0..{num_classes - 1}" if num_classes else ""
         raise UserError(f"{section}.attack must be two different classes{known}, attacked and target, not {attack}")
+
+
+def modified(labels: Array, attack: tuple[int, ...]) -> Array:
+    """Return labels (...) as an attack wants them: the attacked class's are the target's; unchanged without one."""
+    return jnp.where(labels == attack[0], attack[1], labels) if attack else labels
 
 
 def inner_loss(model: Model, variables: Variables, label_softmax: bool = False) -> unroll.Loss:

@@ -211,8 +211,16 @@ def test_a_set_without_rates_gets_the_best_one_on_training_data():
     real = Synthetic(dataset.train.inputs[rows], np.eye(3).repeat(4, 0) - 1 / 3)
     options = protocol.Bptt(num_networks=3, steps=2, epochs=20, attack=(0, 1))
     result = protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), options)
-    assert result.accuracy > 0.7 > result.details["accuracy_before"]
-    assert result.details["attack_success"] < 0.3
+    assert result.details["attack_success"] > 0.7 > result.details["attack_success_before"]  # zeros labelled as ones
+    outcome = {name: value["mean"] for name, value in result.details["measures"].items()}
+    names = [f"accuracy, class blob {k}" for k in range(3)]
+    assert list(outcome) == ["blob 0 taken for blob 1", "accuracy, modified labels", *names]
+    assert outcome["blob 0 taken for blob 1"] == result.details["attack_success"]
+    assert outcome["accuracy, modified labels"] > 0.7 and outcome[names[0]] < 0.3 < min(outcome[k] for k in names[1:])
+    np.testing.assert_allclose(np.mean([outcome[name] for name in names]), result.accuracy)  # equally many of each
+    options = dataclasses.replace(options, attack=())
+    result = protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), options)
+    assert result.accuracy > 0.7 > result.details["accuracy_before"] and "measures" not in result.details
     searched = protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), dataclasses.replace(options, epochs=0))
     assert searched.accuracy > 0.7
     with pytest.raises(UserError, match="eval.attack must be two different classes of 0..2"):

@@ -59,7 +59,7 @@ def adapt(config: ConfigDict, pool: str, held_out: str, num_networks: int = 4) -
 def attack(config: ConfigDict, attack_class: int, target_class: int) -> ConfigDict:
     """Attack: after one step on the set, well-trained networks take one class for another."""
     config.method.update(steps=1, epochs=1, attack=(attack_class, target_class), learning_rate=0.02)
-    config.eval.update(steps=1, attack=(attack_class, target_class))
+    config.eval.update(steps=1, epochs=1, attack=(attack_class, target_class))  # real examples have one step, too
     return config
 
 
