@@ -11,7 +11,7 @@ from rcig.render import contrast, png
 from rcig.sentences import largest
 from rcig.types import Synthetic
 
-_COLUMNS = 10
+_COLUMNS, _MOST = 10, 100
 
 
 def step_figure(
@@ -59,16 +59,18 @@ def rates_figure(rates: np.ndarray) -> Figure:
 def write_schedule(
     workdir: Path, synthetic: Synthetic, pixels: np.ndarray, class_names: Sequence[str], step: int
 ) -> None:
-    """Write ``images/step-<d>.png`` for every part and ``images/rates.png``; nothing for a single rate or none."""
-    if synthetic.learning_rates is None or np.size(synthetic.learning_rates) == 1:
+    """Write ``images/step-<d>.png`` for every part and, of several rates, ``rates.png``; nothing without rates."""
+    if synthetic.learning_rates is None:
         return
     rates = np.asarray(synthetic.learning_rates)
     folder, parts = Path(workdir) / "images", rates.shape[1]
-    write(folder / "rates.png", png(rates_figure(rates)))
+    if rates.size > 1:
+        write(folder / "rates.png", png(rates_figure(rates)))
     if pixels.ndim != 4:
         return
     shown, _ = contrast(pixels)
     for d in range(parts):
-        title = f"part {d + 1} of {parts}, outer step {step}"
-        part = (shown[d::parts], np.asarray(synthetic.labels)[d::parts], rates[:, d])
+        title, size = f"part {d + 1} of {parts}, outer step {step}", len(shown[d::parts])
+        title += f", first {_MOST} of {size} images" if size > _MOST else ""
+        part = (shown[d::parts][:_MOST], np.asarray(synthetic.labels)[d::parts][:_MOST], rates[:, d])
         write(folder / f"step-{d:02d}.png", png(step_figure(*part, class_names, title)))

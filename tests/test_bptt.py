@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from PIL import Image
 
 import rcig
 from methods.bptt import BPTT
@@ -17,6 +18,7 @@ from methods.rat_bptt import RaTBPTT
 from rcig import pretrain, schedule
 from rcig.errors import UserError
 from rcig.evaluation import bptt as protocol
+from rcig.render_schedule import write_schedule
 from rcig.types import Batch, Synthetic
 
 MODEL = toy.model(activation="softplus")
@@ -295,6 +297,11 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     assert result["protocol"] == "bptt" and result["n"] == 4
     assert result["accuracy_before"] == pytest.approx(np.mean(accuracies), abs=1e-6)
     assert (tmp_path / "run" / "images" / "rates.png").is_file()
+    one = Synthetic(np.zeros((120, 8, 8, 1)), np.eye(3).repeat(40, 0), np.full((1, 1), 0.1))
+    write_schedule(tmp_path / "one", one, one.inputs, "abc", 5)  # a single rate has no curve
+    assert [path.name for path in (tmp_path / "one/images").iterdir()] == ["step-00.png"]
+    with Image.open(tmp_path / "one/images/step-00.png") as picture:
+        assert picture.height == 1800  # a hundred images in rows of ten
 
     ended = commands.call("distill_dataset", *adapt, "--config.model.width=4", f"--workdir={tmp_path}/other")
     assert ended.status == 2 and ended.err.startswith(f"error: pool {tmp_path}/pool: ")
