@@ -77,7 +77,7 @@ QUEUE: dict[str, Job] = {
     "dd_cifar10_fixed_100": Job("cifar10"),
     "sldd_cifar10_fixed_100": Job("cifar10"),
     "dd_mnist_random_100": Job("mnist"),
-    "rat_cifar10_ipc10": Job("cifar10"),
+    "rat_cifar10_ipc10": Job("cifar10", "rat.py:cifar10_ipc10"),
     "rcig_mnist_ipc1": Job("mnist"),
     "rcig_mnist_ipc10": Job("mnist"),
     "rcig_fashion_mnist_ipc1": Job("fashion_mnist"),

@@ -1,6 +1,7 @@
 """Names of cells, and what data sets have in common: configs/dm.py:cifar10_ipc10 is its get_config("cifar10_ipc10")."""
 
 GREY = ("mnist", "fashion_mnist", "digits", "usps")
+NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200, "caltech_birds2011": 200, "imagenet_resized/64x64": 1000}  # or 10
 WRITTEN = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")  # a mirrored digit is another one, or none
 
 

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from configs import default
 from configs._families import cells
 
-_NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200, "caltech_birds2011": 200, "imagenet_resized/64x64": 1000}
 _UNMIRRORED = {*cells.GREY, *cells.WRITTEN}
 _FREPO_JUDGE_STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
 
@@ -60,7 +59,7 @@ def frepo(dataset: str, ipc: int) -> ConfigDict:
     """FRePo: batch norm where it distils, none where it is judged; mirror images for small colour sets."""
     config = default.get_config()
     config.dataset, config.ipc, config.num_steps = dataset, ipc, 500000
-    num_classes = _NUM_CLASSES.get(dataset, 10)
+    num_classes = cells.NUM_CLASSES.get(dataset, 10)
     config.labels.scale = (10 / num_classes) ** 0.5
     flip = dataset not in _UNMIRRORED and ipc * num_classes <= (100 if dataset == "cifar100" else 500)
     config.method = ConfigDict({"name": "frepo", "flip": flip})
