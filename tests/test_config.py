@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 SHAPES = {  # of the data sets that shipped configs name
     "digits": (8, 8, 1),
     "mnist": (28, 28, 1),
+    "mnist_rgb": (28, 28, 3),
     "fashion_mnist": (28, 28, 1),
     "cifar10": (32, 32, 3),
     "cifar100": (32, 32, 3),
@@ -46,7 +47,9 @@ CELLS = [
     for name, module in MODULES.items()
     for cell in re.findall(r"\n    (\w+_ipc\d+\w*) ", module.__doc__ or "")
 ]
-CONFIGS = [f"{name}.py" for name in MODULES] + CELLS
+CONFIGS = (
+    [f"{name}.py" for name in MODULES] + CELLS + [f"sldd_text.py:{cell}" for cell in find("configs", "sldd_text").CELLS]
+)
 
 
 def rows_of(shape: tuple[int, ...]) -> Dataset:
@@ -83,7 +86,7 @@ def test_every_shipped_config_says_its_command_and_finds_its_data_set(name):
     file, _, cell = name.partition(":")
     said, config = (ROOT / "configs" / file).read_text(), configs.load(f"configs/{name}")
     assert f"--config=configs/{file}" in said and sources.find(config.dataset)
-    if cell:
+    if "_ipc" in cell:
         assert cell.removesuffix("_cpu") == f"{config.dataset}_ipc{config.ipc}"
 
 
@@ -95,6 +98,8 @@ def test_a_config_of_many_cells_makes_those_it_does_not_list_and_refuses_what_is
         configs.load("dm:cifar10")
     with pytest.raises(UserError, match="lpld.py has no cell 'cifar10_ipc1': LPLD has settings for"):
         configs.load("lpld:cifar10_ipc1")
+    with pytest.raises(UserError, match="sldd_text.py has no cell 'imdb_3': known are imdb_20_random"):
+        configs.load("sldd_text:imdb_3")
     with pytest.raises(UserError, match="has no cell 'cifar10_ipc1'; leave out the colon"):
         configs.load("quickstart:cifar10_ipc1")
     with pytest.raises(UserError, match="unknown config 'dmm'"):

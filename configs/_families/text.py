@@ -33,10 +33,11 @@ def get_config(
     return config
 
 
-def imdb(sentences: int, epochs: int, num_steps: int, learning_rate: float) -> ConfigDict:
+def imdb(sentences: int, epochs: int, num_steps: int, learning_rate: float, networks: str = "fixed") -> ConfigDict:
     """IMDB, TextConvNet1; for a CPU 10,000 words, 200 a review, batches of 256 (published: 30,000, 400, 1,024)."""
+    halve_every = max(num_steps // 10, 1)
     config = get_config(
-        "imdb", "text_convnet", sentences, epochs, num_steps, max(num_steps // 10, 1), learning_rate, 0.01, length=200
+        *("imdb", "text_convnet", sentences, epochs, num_steps, halve_every, learning_rate, 0.01, networks), length=200
     )
     config.method.update(batch_size=256, rows_at_once=64)
     return config
