@@ -14,6 +14,7 @@ Deviations from the reference: two classes are two logits, not one; real batches
 than from shuffled passes with a short last batch; labels follow the class-major rows of the set.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -86,7 +87,8 @@ class BPTT:
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0. The set's labels are its rows' starting targets."""
         check_attack("method", self.attack, synthetic.labels.shape[1])
-        rates = jnp.full((self.epochs, self.steps), jnp.log(jnp.expm1(self.inner_rate)), synthetic.inputs.dtype)
+        raw = self.inner_rate + math.log(-math.expm1(-self.inner_rate))  # softplus(raw) = inner_rate, however large
+        rates = jnp.full((self.epochs, self.steps), raw, synthetic.inputs.dtype)
         psi = Psi(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels, synthetic.inputs.dtype), rates)
         unroll.passes(psi.inputs, psi.labels, self.steps)  # whether the rows split
         return State(psi, self._optimizer().init(psi), jnp.int32(0), self._pool())

@@ -35,6 +35,14 @@ def started(batch, ipc=2, **options):
     return method, method.init(jax.random.key(0), toy.synthetic(ipc), batch)
 
 
+@pytest.mark.parametrize("rate", [1e-6, 0.02, 1.0, 500.0])
+def test_every_rate_starts_where_it_is_told_to(batch, rate):
+    method, state = started(batch, inner_rate=rate)
+    rates = method.synthetic(state).learning_rates
+    assert rates.shape == (2, 2)
+    np.testing.assert_allclose(rates, rate, rtol=1e-6)
+
+
 def test_outer_gradient_equals_central_differences(batch):
     method, state = started(batch, networks="fixed", learn_labels=True, label_softmax=True)
     variables = MODEL.init(jax.random.key(5))
