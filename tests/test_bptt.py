@@ -228,6 +228,10 @@ def test_a_set_without_rates_gets_the_best_one_on_training_data():
     assert outcome["blob 0 taken for blob 1"] == result.details["attack_success"]
     assert outcome["accuracy, modified labels"] > 0.7 and outcome[names[0]] < 0.3 < min(outcome[k] for k in names[1:])
     np.testing.assert_allclose(np.mean([outcome[name] for name in names]), result.accuracy)  # equally many of each
+    others = dataset.test.labels != 0
+    without = dataclasses.replace(dataset, test=Batch(dataset.test.inputs[others], dataset.test.labels[others]))
+    with pytest.raises(UserError, match="wants class blob 0, of which the test split has none"):
+        protocol.evaluate(jax.random.key(0), real, without, toy.model(), options)
     options = dataclasses.replace(options, attack=())
     result = protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), options)
     assert result.accuracy > 0.7 > result.details["accuracy_before"] and "measures" not in result.details

@@ -87,6 +87,8 @@ def _outcome(test: Callable[[Batch], Array], dataset: Dataset, attack: tuple[int
     """Return what an attack did, name -> mean and std over networks; its success first."""
     inputs, labels, names = dataset.test.inputs, np.asarray(dataset.test.labels), dataset.class_names
     wanted = np.asarray(modified(labels, attack))
+    if attack[0] not in labels:
+        raise UserError(f"eval.attack wants class {names[attack[0]]}, of which the test split has none; choose another")
 
     def of_class(label, labels):
         rows = np.flatnonzero(dataset.test.labels == label)
