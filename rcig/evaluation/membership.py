@@ -57,9 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = standard.PRESETS
 
 
 def attacks(seed: int, examples: int) -> dict[str, Any]:
-    """Return the attacks that learn from so many examples, scikit-learn's classifiers; features are standardised where
-    scales matter.
-    """
+    """Return the attacks, classifiers of scikit-learn for so many examples; standardised where scales matter."""
     from sklearn.ensemble import RandomForestClassifier  # a second to import, wanted by this protocol only
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier

@@ -41,9 +41,8 @@ class Standard:
     num_epochs: int = 0  # DC's E: E + 1 passes over the set
     augmented_epochs: int = 0  # the same for the run with augmentation
     loss: str = "mse"  # mse (labels as they are), cross_entropy (their largest entry), soft_cross_entropy
-    optimiser: str = (
-        "adam"  # adam (warm-up, cosine to 1 %), sgd (momentum 0.9, rate / 10 after half the steps), plain_*
-    )
+    # adam (warm-up, cosine to 1 %), sgd (momentum 0.9, rate / 10 after half the steps), or at a constant rate
+    optimiser: str = "adam"  # plain_adam, plain_momentum, plain_sgd
     learning_rate: float = 1e-4  # peak; RCIG's authors advise 3e-4 and augmentation for a ResNet; 0: the set's own
     warmup_steps: int = 500  # adam; at most half of the steps, so that a short run still reaches its peak rate
     weight_decay: float = 0.0  # sgd
