@@ -47,7 +47,7 @@ def main() -> None:
     from rcig import artefact, experiment
 
     check_new(flags.dst)
-    if flags.dst.suffix and not flags.format and not overrides:  # as it is: needs no data set
+    if flags.dst.suffix and flags.src.is_dir() and not flags.format and not overrides:  # as it is: needs no data set
         return _file(artefact.load(flags.src), flags.dst)
     distilled, config, dataset = command.open_set(flags.src, flags.format, flags.config, overrides)
     if flags.dst.suffix:
