@@ -27,7 +27,7 @@ def test_cards_fit_their_sets_and_promise_a_number(name):
     assert result["n"] >= 5 or alone  # a fixed network is one, a kernel needs none
     if result["protocol"] == "soft_labels":  # small real images beat recovered ones, see benchmarks/lpld_arms.py
         assert result["accuracy"] > 5 / len(distilled.classes)
-    elif name == "dd_mnist_random_100":  # its 30 steps against 300 of as many real images: see its config
+    elif name.endswith("_mnist_random_100"):  # 30 steps against up to 300 on as many real images: see the configs
         assert result["accuracy"] > 0.75
     else:
         assert result["accuracy"] > result["baseline_random"] + 3 * result["std"]
