@@ -2,8 +2,8 @@
 
 Wang et al. 2018, "Dataset Distillation" (DD), and Sucholutsky & Schonlau 2019, "Soft-Label Dataset Distillation"
 (SLDD). The paper's 400 epochs are 23,600 steps on MNIST; the rate halves every tenth of a run. Evaluation follows the
-learned schedule, and lets real examples choose rate and passes (random real in a config's "Ours", where nothing else is
-said, had three passes, as the set); ``--protocol=standard`` trains on the same images in plain fashion instead.
+learned schedule, and lets real examples choose rate and passes; ``--protocol=standard`` trains on the same images in
+plain fashion instead.
 """
 
 from ml_collections import ConfigDict
