@@ -2,8 +2,8 @@
 
 python distill_dataset.py --config=configs/dd_cifar10_fixed_100.py --workdir=runs/dd_cifar10_fixed_100
 python eval.py --distilled=runs/dd_cifar10_fixed_100
-Ours after 300 steps, 5.8 s each on one CPU core: 38.4 % (9.9 untrained; random real in three passes 23.2); on a train batch 17 %
-after 100, 31 % after 200, 35 % after 300, still rising.
+Ours after 300 steps, 5.8 s each on one CPU core: 38.4 % (9.9 untrained; random real in three passes 23.2); on a
+train batch 17 % after 100, 31 % after 200, 35 % after 300, still rising.
 Paper: 54.0 %.
 """
 
