@@ -17,7 +17,7 @@ slow: $(VENV)/.installed
 	$(RUN) -m pytest -m slow
 
 lint: $(VENV)/.installed
-	$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/pyright
+	$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/pyright --pythonpath $(RUN)
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)

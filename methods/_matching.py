@@ -78,7 +78,7 @@ def check_start(synthetic: Synthetic) -> None:
 def move(images: Images, gradient: jax.Array, optimizer: optax.GradientTransformation) -> Images:
     """Take one optimiser step along the gradient of the examples (M, ...); the labels stay."""
     _, pull_back = jax.vjp(lambda stored: tiles.unfold(stored, images.formation), images.stored)
-    updates, opt_state = optimizer.update(*pull_back(gradient), images.opt_state, images.stored)
+    updates, opt_state = optimizer.update(pull_back(gradient)[0], images.opt_state, images.stored)
     return images.replace(stored=optax.apply_updates(images.stored, updates), opt_state=opt_state)
 
 

@@ -131,7 +131,7 @@ def from_file(path: Path, words: Sequence[str], dim: int = 0) -> tuple[np.ndarra
 
 def to_file(path: Path, words: Sequence[str], table: np.ndarray) -> int:
     """Write vectors (V, dim) as a GloVe text file, which `from_file` reads; returns how many words have one."""
-    known = np.flatnonzero(table.any(1))
+    known = np.flatnonzero(table.any(1)).tolist()
     lines = (f"{words[row]} {' '.join(f'{number:.6g}' for number in table[row])}\n" for row in known)
     files.write(path, "".join(lines).encode())
     return len(known)
