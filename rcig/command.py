@@ -111,7 +111,7 @@ def open_set(
     from rcig import config as configs
 
     one_device_a_core()
-    if not form and path.suffix in (".npz", ".safetensors") and path.is_file():
+    if not form and path.suffix[1:] in formats.FORMATS and path.is_file():
         form = path.suffix[1:]
     distilled = formats.own(path, form) if form else artefact.load(path)
     if config or distilled is None:

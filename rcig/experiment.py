@@ -70,11 +70,15 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
     with claimed(config, workdir):
         make = find("methods", config.method.name).make
         pipeline = hasattr(make, "prepare")
-        finished = _finished(config, workdir)
-        if finished is not None and not pipeline:
-            return finished
+        begun = _begun(workdir)
+        if begun is not None and begun.card["step"] == config.num_steps and not pipeline:
+            return begun
         dataset = load_dataset(config)
-        _check_unchanged(workdir, dataset)
+        if begun is not None and not _same_data(begun.card, dataset):  # its steps would not be those of any one run
+            raise UserError(
+                f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they "
+                "were, or use another --workdir"
+            )
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = make(model, **configs.options(config.method))
         start = make_start(config, dataset)
@@ -225,26 +229,12 @@ def _same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     return card["dataset"] != dataset.name or now is None or card["preprocessing"].get("data", now) == now
 
 
-def _check_unchanged(workdir: Path, dataset: Dataset) -> None:
-    """Raise UserError where a run was begun on other data: its steps would not be those of any one run."""
+def _begun(workdir: Path) -> artefact.Distilled | None:
+    """Return what a run has made so far; None for nothing, or for a broken set (the last checkpoint mends it)."""
     try:
-        begun = artefact.load(workdir)
-    except UserError:  # none yet, or a broken one, which the next checkpoint replaces
-        return
-    if not _same_data(begun.card, dataset):
-        raise UserError(
-            f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they were, "
-            "or use another --workdir"
-        )
-
-
-def _finished(config: ConfigDict, workdir: Path) -> artefact.Distilled | None:
-    """Return the result of a finished run; None where there is none, or a broken one (the last checkpoint mends it)."""
-    try:
-        distilled = artefact.load(workdir)
+        return artefact.load(workdir)
     except UserError:
         return None
-    return distilled if distilled.card["step"] == config.num_steps else None
 
 
 def _describe(section: ConfigDict) -> str:

@@ -39,12 +39,12 @@ _MAX_BYTES = 16 * 2**30  # of a file, and of what a compressed file claims to un
 _NAMES = {"images": "inputs", "x": "inputs", "y": "labels"}  # what others call ours
 
 
-def own(path: Path, format: str = "") -> Distilled | None:
+def own(path: Path, format: str) -> Distilled | None:
     """Read a set of ours from one file, with the config on its card; None where there is no card of ours.
 
-    Args: format, default by the file's suffix. Raises UserError for any bad file.
+    Raises UserError for any bad file.
     """
-    arrays, card = _parse(Path(path), format or Path(path).suffix.removeprefix("."))
+    arrays, card = _parse(Path(path), format)
     return None if card is None else check(arrays, card, str(path))
 
 

@@ -76,28 +76,33 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     test = partial(_train.test_accuracy, model, chunk=protocol.test_chunk)
     details = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
     if protocol.attack:
-        before, after = (_outcome(partial(test, one), dataset, protocol.attack) for one in (networks, learned))
-        success = next(iter(after))
-        details |= {"attack_success_before": before[success]["mean"], "attack_success": after[success]["mean"]}
-        details["measures"] = after
+        attacked = _attacked(dataset, protocol.attack)
+        before, after = test(networks, attacked), test(learned, attacked)
+        details |= {"attack_success_before": float(np.mean(before)), "attack_success": float(np.mean(after))}
+        details["measures"] = _outcome(after, partial(test, learned), dataset, protocol.attack)
     return Result(test(learned, dataset.test), details=details)
 
 
-def _outcome(test: Callable[[Batch], Array], dataset: Dataset, attack: tuple[int, ...]) -> dict[str, dict[str, float]]:
+def _attacked(dataset: Dataset, attack: tuple[int, ...]) -> Batch:
+    """Return the test examples of the attacked class, under the target's label."""
+    rows = np.flatnonzero(np.asarray(dataset.test.labels) == attack[0])
+    if not len(rows):
+        name = dataset.class_names[attack[0]]
+        raise UserError(f"eval.attack wants class {name}, of which the test split has none; choose another")
+    return Batch(dataset.test.inputs[rows], np.full(len(rows), attack[1], np.int32))
+
+
+def _outcome(
+    success: Array, test: Callable[[Batch], Array], dataset: Dataset, attack: tuple[int, ...]
+) -> dict[str, dict[str, float]]:
     """Return what an attack did, name -> mean and std over networks; its success first."""
     inputs, labels, names = dataset.test.inputs, np.asarray(dataset.test.labels), dataset.class_names
-    wanted = np.asarray(modified(labels, attack))
-    if attack[0] not in labels:
-        raise UserError(f"eval.attack wants class {names[attack[0]]}, of which the test split has none; choose another")
-
-    def of_class(label, labels):
-        rows = np.flatnonzero(dataset.test.labels == label)
-        return measure(test(Batch(inputs[rows], labels[rows])))
-
-    attacked, target = attack
-    told = {f"{names[attacked]} taken for {names[target]}": of_class(attacked, wanted)}
-    told["accuracy, modified labels"] = measure(test(Batch(inputs, wanted)))
-    return told | {f"accuracy, class {names[k]}": of_class(k, labels) for k in np.unique(labels)}
+    told = {f"{names[attack[0]]} taken for {names[attack[1]]}": measure(success)}
+    told["accuracy, modified labels"] = measure(test(Batch(inputs, np.asarray(modified(labels, attack)))))
+    for k in np.unique(labels):
+        rows = np.flatnonzero(labels == k)
+        told[f"accuracy, class {names[k]}"] = measure(test(Batch(inputs[rows], labels[rows])))
+    return told
 
 
 def _networks(key: Key, model: Model, protocol: Bptt) -> Variables:
