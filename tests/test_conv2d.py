@@ -71,7 +71,7 @@ def test_wide_convolutions_and_their_kernel_gradients_equal_lax(case):
     batch, shape, padding = WIDE[case]
     (x, k), _ = operands(batch, shape, (3, 3), (32, 40))
     assert _winograd.suits(k.shape, reference(x, k, padding).shape)
-    for order in ("value", "gradient"):
+    for order in ("value", "gradient", "second"):
         got, want = (jax.jit(orders(conv, padding)[order])(x, k) for conv in (conv2d, reference))
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             assert jnp.max(jnp.abs(a - b)) <= 1e-11 * jnp.max(jnp.abs(b))

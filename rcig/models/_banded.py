@@ -43,9 +43,15 @@ def suits(kernel: tuple[int, ...]) -> bool:
 def conv(x: jax.Array, k: jax.Array, *, padding) -> jax.Array:
     """Convolve at stride 1: x (B,H,W,C), k (h,w,C,O) -> (B,H',W',O)."""
     if k.shape[2] > k.shape[3]:
-        back = turned_padding(k.shape, padding)
-        return map_rows(lambda x: _spread(x, turned(k), back), x, _IMAGES)
+        return transposed(x, turned(k), padding=turned_padding(k.shape, padding))
     return map_rows(lambda x: _gather(x, k), _padded(x, padding), _IMAGES)
+
+
+def transposed(y: jax.Array, k: jax.Array, *, padding) -> jax.Array:
+    """Return the gradient of the images: y (B,H',W',O), k (h,w,C,O) -> (B,H,W,C)."""
+    if k.shape[2] > k.shape[3]:
+        return conv(y, turned(k), padding=turned_padding(k.shape, padding))
+    return map_rows(lambda y: _spread(y, k, padding), y, _IMAGES)
 
 
 def correlate(x: jax.Array, y: jax.Array, *, padding) -> jax.Array:

@@ -2,19 +2,22 @@
 
 On the CPU backend the rules of ``lax.conv_general_dilated`` write the two transposes of a convolution with permuted
 dimension numbers and dilations. Outside a loop XLA rewrites them to its fast form; inside ``lax.scan``, ``fori_loop``
-and ``lax.map`` it does not, and they run 30-100 times slower (jax issue 12868). Here two bilinear primitives,
+and ``lax.map`` it does not, and they run 30-100 times slower (jax issue 12868). Here <y, conv(x, k)> is one trilinear
+form of which three primitives are the derivatives,
 
-    conv(x, k) -> y        and        correlate(x, y) -> k   (the gradient of the kernel),
+    conv(x, k) -> y        transposed(y, k) -> x        correlate(x, y) -> k,
 
-are closed under transposition: each transpose of either is one of the two. Both lower to forward NHWC convolutions, so
-a loop costs what the straight line costs, at every order and for jvp, vjp, hvp and vmap. ``correlate`` sums over
-chunks of 8 images, which keeps its operands in cache (3-5 times faster for 64 and more images). A window larger than
-the image, as where a 28-pixel image is padded to 32 or a deep network has come down to 2 pixels, meets an image that is
-padded before (10-100 times faster). Wide 3x3 convolutions, and their kernel gradients, are Winograd's (1.4-3 times
-faster, see `_winograd`), unless ``precision`` is float32; thin ones are matrix products (2-15 times, see `_banded`).
+so that both transposes of each are the other two. All lower to forward NHWC convolutions: a loop costs what the
+straight line costs, at every order and for jvp, vjp, hvp and vmap. ``correlate`` sums over chunks of 8 images, which
+keeps its operands in cache (3-5 times faster for 64 and more images). A window larger than the image, as where a
+28-pixel image is padded to 32 or a deep network has come down to 2 pixels, meets an image that is padded before (10-100
+times faster). Wide 3x3 convolutions are Winograd's (1.4-3 times faster, see `_winograd`), unless ``precision`` is
+float32; thin ones are matrix products (2-15 times, see `_banded`).
 
 On GPU and TPU ``conv2d`` is ``lax``'s own convolution.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +73,15 @@ def _fast(x, k, *, padding):
     return _plain(x, k, padding=padding)
 
 
+def _fast_transposed(y, k, *, padding):
+    """x[b,i,j,c] = sum_{h,w,o} y[b, i-h+top, j-w+left, o] k[h,w,c,o]: a convolution with the turned kernel."""
+    if _banded.suits(k.shape):
+        return _banded.transposed(y, k, padding=padding)
+    if _winograd.suits(k.shape, _transposed_shape(y, k, padding=padding).shape):
+        return _winograd.transposed(y, k, padding=padding)
+    return _fast(y, _banded.turned(k), padding=_banded.turned_padding(k.shape, padding))
+
+
 def _fast_correlate(x, y, *, padding):
     """k[h,w,c,o] = sum_{b,i,j} x[b, i+h-top, j+w-left, c] y[b,i,j,o]: one of theirs, or images become channels."""
     kernel = _correlate_shape(x, y, padding=padding).shape
@@ -85,80 +97,58 @@ def _fast_correlate(x, y, *, padding):
 
 
 def _conv_shape(x, k, *, padding):
-    (top, bottom), (left, right) = padding
-    height, width = x.shape[1] + top + bottom - k.shape[0] + 1, x.shape[2] + left + right - k.shape[1] + 1
-    return jax.core.ShapedArray((x.shape[0], height, width, k.shape[3]), x.dtype)
+    return jax.core.ShapedArray((x.shape[0], *_fitting(x.shape[1:3], k.shape[:2], padding), k.shape[3]), x.dtype)
+
+
+def _transposed_shape(y, k, *, padding):
+    sides = _fitting(y.shape[1:3], k.shape[:2], _banded.turned_padding(k.shape, padding))
+    return jax.core.ShapedArray((y.shape[0], *sides, k.shape[2]), y.dtype)
 
 
 def _correlate_shape(x, y, *, padding):
-    (top, bottom), (left, right) = padding
-    height, width = x.shape[1] + top + bottom - y.shape[1] + 1, x.shape[2] + left + right - y.shape[2] + 1
-    return jax.core.ShapedArray((height, width, x.shape[3], y.shape[3]), x.dtype)
+    return jax.core.ShapedArray((*_fitting(x.shape[1:3], y.shape[1:3], padding), x.shape[3], y.shape[3]), x.dtype)
 
 
-def _transposed_conv(y, k, *, padding):
-    """The x for which <x, x'> = <y, conv(x', k)>: a convolution with the flipped kernel."""
-    return _conv_p.bind(y, _banded.turned(k), padding=_banded.turned_padding(k.shape, padding))
+def _fitting(sides, window, padding):
+    """Return at how many places along both axes a window fits."""
+    return tuple(side + sum(pads) - size + 1 for side, size, pads in zip(sides, window, padding, strict=True))
 
 
-def _correlate(x, y, *, padding):
-    return _correlate_p.bind(x, y, padding=padding)
-
-
-def _conv(x, k, *, padding):
-    return _conv_p.bind(x, k, padding=padding)
-
-
-def _primitive(name, plain, shape, transposes, batch):
+def _primitive(name, plain, shape, folds):
+    """Return a bilinear primitive; ``folds`` says which axis of each argument is free, and where the result has it."""
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(plain, static_argnames="padding"))
     primitive.def_abstract_eval(shape)
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
-    ad.defbilinear(primitive, *transposes)
+
+    def batch(args, dims, *, padding):
+        """An axis that one argument has is folded into a free one; grouped convolutions are slower than a stack."""
+        fn = partial(primitive.bind, padding=padding)
+        if None not in dims:
+            pairs = zip(*(jnp.moveaxis(arg, dim, 0) for arg, dim in zip(args, dims, strict=True)), strict=True)
+            return jnp.stack([fn(*pair) for pair in pairs]), 0
+        which = dims.index(None) ^ 1
+        axis, place = folds[which]
+        mapped = jnp.moveaxis(args[which], dims[which], axis)
+        count, free = mapped.shape[axis : axis + 2]
+        folded = mapped.reshape(*mapped.shape[:axis], count * free, *mapped.shape[axis + 2 :])
+        out = fn(*(folded if i == which else arg for i, arg in enumerate(args)))
+        return out.reshape(*out.shape[:place], count, free, *out.shape[place + 1 :]), place
+
     batching.primitive_batchers[primitive] = batch
     return primitive
 
 
-def _batch_conv(args, dims, *, padding):
-    (x, k), (dx, dk) = args, dims
-    if dk is None:  # fold the mapped axis into the batch
-        x = jnp.moveaxis(x, dx, 0)
-        y = _conv(x.reshape(-1, *x.shape[2:]), k, padding=padding)
-        return y.reshape(*x.shape[:2], *y.shape[1:]), 0
-    if dx is None:  # one wide kernel
-        k = jnp.moveaxis(k, dk, 3)
-        y = _conv(x, k.reshape(*k.shape[:3], -1), padding=padding)
-        return y.reshape(*y.shape[:3], *k.shape[3:]), 3
-    pairs = zip(jnp.moveaxis(x, dx, 0), jnp.moveaxis(k, dk, 0), strict=True)
-    return jnp.stack([_conv(*pair, padding=padding) for pair in pairs]), 0  # grouped convolutions are slower
+_conv_p = _primitive("conv2d", _fast, _conv_shape, ((0, 0), (3, 3)))
+_transposed_p = _primitive("conv2d_transposed", _fast_transposed, _transposed_shape, ((0, 0), (2, 3)))
+_correlate_p = _primitive("conv2d_correlate", _fast_correlate, _correlate_shape, ((3, 2), (3, 3)))
 
-
-def _batch_correlate(args, dims, *, padding):
-    (x, y), (dx, dy) = args, dims
-    if dy is None:  # more input channels
-        x = jnp.moveaxis(x, dx, 3)
-        k = _correlate(x.reshape(*x.shape[:3], -1), y, padding=padding)
-        return k.reshape(*k.shape[:2], *x.shape[3:], k.shape[3]), 2
-    if dx is None:  # more output channels
-        y = jnp.moveaxis(y, dy, 3)
-        k = _correlate(x, y.reshape(*y.shape[:3], -1), padding=padding)
-        return k.reshape(*k.shape[:3], *y.shape[3:]), 3
-    pairs = zip(jnp.moveaxis(x, dx, 0), jnp.moveaxis(y, dy, 0), strict=True)
-    return jnp.stack([_correlate(*pair, padding=padding) for pair in pairs]), 0
-
-
-# transposes of conv: d<y, conv(x,k)>/dx and /dk; of correlate: d<k, correlate(x,y)>/dx and /dy
-_conv_p = _primitive(
-    "conv2d",
-    _fast,
-    _conv_shape,
-    (lambda y, x, k, *, padding: _transposed_conv(y, k, padding=padding), lambda y, x, k, **p: _correlate(x, y, **p)),
-    _batch_conv,
+# the derivatives of <y, conv(x, k)> = <x, transposed(y, k)> = <k, correlate(x, y)>; of each, those by its arguments
+_by_x, _by_k, _by_y = (
+    lambda x, k, y, **padding: _transposed_p.bind(y, k, **padding),
+    lambda x, k, y, **padding: _correlate_p.bind(x, y, **padding),
+    lambda x, k, y, **padding: _conv_p.bind(x, k, **padding),
 )
-_correlate_p = _primitive(
-    "conv2d_correlate",
-    _fast_correlate,
-    _correlate_shape,
-    (lambda k, x, y, *, padding: _transposed_conv(y, k, padding=padding), lambda k, x, y, **p: _conv(x, k, **p)),
-    _batch_correlate,
-)
+ad.defbilinear(_conv_p, lambda y, x, k, **p: _by_x(x, k, y, **p), lambda y, x, k, **p: _by_k(x, k, y, **p))
+ad.defbilinear(_transposed_p, lambda x, y, k, **p: _by_y(x, k, y, **p), lambda x, y, k, **p: _by_k(x, k, y, **p))
+ad.defbilinear(_correlate_p, lambda k, x, y, **p: _by_x(x, k, y, **p), lambda k, x, y, **p: _by_y(x, k, y, **p))

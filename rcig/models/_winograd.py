@@ -35,6 +35,7 @@ _A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0,
 
 _TILE = 4  # outputs a side
 _BLOCK = 128  # tiles at a time
+_LARGE = 2**17  # inputs times outputs
 _CHANNELS, _TILES = 32, 16  # fewer are not worth the transforms
 _WASTE = 1.6  # outputs computed for each that is wanted, at most
 
@@ -49,13 +50,29 @@ def suits(kernel: tuple[int, ...], outputs: tuple[int, ...]) -> bool:
 
 def conv(x: jax.Array, k: jax.Array, *, padding) -> jax.Array:
     """Convolve at stride 1: x (B,H,W,C), k (3,3,C,O) -> (B,H',W',O)."""
+    return _filtered(x, k, 1, padding)
+
+
+def transposed(y: jax.Array, k: jax.Array, *, padding) -> jax.Array:
+    """Return the gradient of the images: y (B,H',W',O), k (3,3,C,O) -> (B,H,W,C).
+
+    To exchange the channels of a large kernel costs more than all the rest where images are few; where it is small,
+    products with a kernel that is not exchanged cost more.
+    """
+    back = tuple((2 - before, 2 - after) for before, after in padding)
+    k = jnp.flip(k, (0, 1))
+    return _filtered(y, k, 2, back) if k[0, 0].size >= _LARGE else _filtered(y, k.swapaxes(2, 3), 1, back)
+
+
+def _filtered(x: jax.Array, k: jax.Array, axis: int, padding) -> jax.Array:
+    """Return the convolution of x (B,H,W,.) with k (3,3,.,.), of whose last two axes ``axis`` counts x's channels."""
     height, width = (side + sum(pads) - 2 for side, pads in zip(x.shape[1:3], padding, strict=True))
     grid = _grid((height, width))
-    rows = _along(_G, [k[i] for i in range(3)])  # (6, 3, C, O)
+    rows = _along(_G, [k[i] for i in range(3)])  # (6, 3, ., .)
     kernel = _along(_G, [rows[:, j] for j in range(3)]).reshape(36, *k.shape[2:])
 
     def block(x):
-        products = lax.dot_general(_tiles_in(x, grid), kernel, (((2,), (1,)), ((0,), (0,))))  # (36, tiles, O)
+        products = lax.dot_general(_tiles_in(x, grid), kernel, (((2,), (axis,)), ((0,), (0,))))  # (36, tiles, .)
         return _tiles_out(products.reshape(6, 6, len(x), *grid, -1))
 
     return map_rows(block, _padded(x, padding, grid), _images(grid))[:, :height, :width]
