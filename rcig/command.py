@@ -113,14 +113,17 @@ def open_set(
     one_device_a_core()
     if not form and path.suffix[1:] in formats.FORMATS and path.is_file():
         form = path.suffix[1:]
-    distilled = formats.own(path, form) if form else artefact.load(path)
+    content = formats.parse(path, form) if form else None
+    distilled = formats.own(content) if content else artefact.load(path)
     if config or distilled is None:
         resolved = configs.load(config or "default", overrides)
     else:
         resolved = configs.from_dict(distilled.card["config"], overrides)
     set_up_jax(resolved.precision, resolved.x64)
     dataset = experiment.load_dataset(resolved)
-    return distilled or formats.read(path, form, dataset.num_classes, encode=dataset.encode), resolved, dataset
+    if distilled is None:
+        distilled = formats.adopt(content, dataset.num_classes, encode=dataset.encode)
+    return distilled, resolved, dataset
 
 
 def main(command: Callable[[], None]) -> None:

@@ -21,9 +21,9 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,13 +39,13 @@ _MAX_BYTES = 16 * 2**30  # of a file, and of what a compressed file claims to un
 _NAMES = {"images": "inputs", "x": "inputs", "y": "labels"}  # what others call ours
 
 
-def own(path: Path, format: str) -> Distilled | None:
-    """Read a set of ours from one file, with the config on its card; None where there is no card of ours.
+class Content(NamedTuple):
+    """What a file holds, unchecked."""
 
-    Raises UserError for any bad file.
-    """
-    arrays, card = _parse(Path(path), format)
-    return None if card is None else check(arrays, card, str(path))
+    path: Path
+    format: str
+    arrays: Arrays  # under the names of their maker
+    card: Any  # ours, or None where the file has none
 
 
 def read(
@@ -57,22 +57,19 @@ def read(
     encode, of the data set, from pixels in [0, 1], for formats that hold these.
     Returns inputs (M, ...) in the model-input space of their maker, labels (M, K). Raises UserError for any bad file.
     """
+    content = parse(path, format)
+    distilled = own(content)
+    if distilled is None:
+        return adopt(content, num_classes, layout, encode)
+    if distilled.card["num_classes"] != num_classes:
+        found = distilled.card["num_classes"]
+        raise UserError(f"{path} has {found} classes, the data set {num_classes}; choose its own")
+    return distilled
+
+
+def parse(path: Path, format: str) -> Content:
+    """Read a file as one of ``FORMATS``. Raises UserError for any bad file."""
     path = Path(path)
-    if layout not in ("nhwc", "nchw"):
-        raise unknown("layout", layout, ("nhwc", "nchw"))
-    arrays, card = _parse(path, format)
-    if card is not None:
-        distilled = check(arrays, card, str(path))
-        if card["num_classes"] != num_classes:
-            raise UserError(f"{path} has {card['num_classes']} classes, the data set {num_classes}; choose its own")
-        return distilled
-    if format in _PIXELS:
-        arrays["inputs"] = encode(arrays["inputs"])
-    return _adopt(path, format, arrays, num_classes, layout)
-
-
-def _parse(path: Path, format: str) -> tuple[Arrays, Any]:
-    """Return what a file holds: arrays under the names of their maker, and our card if it has one, unchecked."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     if not path.is_file():
@@ -80,12 +77,59 @@ def _parse(path: Path, format: str) -> tuple[Arrays, Any]:
     if path.stat().st_size > _MAX_BYTES:
         raise UserError(f"{path} must be at most {_MAX_BYTES} bytes, it has {path.stat().st_size}")
     try:
-        return FORMATS[format](path)
+        return Content(path, format, *FORMATS[format](path))
     except (UserError, MemoryError):
         raise
     except Exception as error:  # which bits are wrong decides which type of error a decoder raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{path} must be a file of format {format!r} but is not ({reason}); fetch it again") from error
+
+
+def own(content: Content) -> Distilled | None:
+    """Return a set of ours with the config on its card, checked; None where there is no card of ours."""
+    return None if content.card is None else check(content.arrays, content.card, str(content.path))
+
+
+def adopt(
+    content: Content, num_classes: int, layout: str = "nhwc", encode: Callable[[Any], Any] = np.asarray
+) -> Distilled:
+    """Give a foreign set our names, layout and a card, checked; arguments as in `read`."""
+    if layout not in ("nhwc", "nchw"):
+        raise unknown("layout", layout, ("nhwc", "nchw"))
+    path, format = content.path, content.format
+    named = {_NAMES.get(key, key): value for key, value in content.arrays.items()}
+    if format in _PIXELS:
+        named["inputs"] = encode(named["inputs"])
+    inputs, labels = (_real(named.get(key), key, path) for key in ("inputs", "labels"))
+    if inputs.ndim == 4 and layout == "nchw":
+        inputs = inputs.transpose(0, 2, 3, 1)
+    if inputs.ndim == 4 and inputs.shape[-1] not in (1, 3):
+        raise UserError(f"{path}: images {inputs.shape} must end in 1 or 3 channels; try layout nchw or nhwc")
+    if inputs.ndim < 2 or inputs.dtype.kind != "f":
+        raise UserError(f"{path}: inputs {inputs.dtype}{inputs.shape} must be floats (M, ...) in model-input space")
+    if labels.ndim == 1:
+        labels = _one_hot(labels, num_classes, path)
+    groups = _groups(labels, num_classes) if labels.shape == (len(inputs), num_classes) else None
+    if not groups:
+        raise UserError(
+            f"{path}: inputs {inputs.shape} and labels {labels.shape} must have the same number of rows, a multiple of "
+            f"num_classes = {num_classes} or as many of each class that there is, one class after the other, and "
+            f"labels {num_classes} columns; choose the data set it was made for"
+        )
+    card = new_card(
+        method=format,
+        config={},
+        dataset="unknown",
+        ipc=len(inputs) // len(groups),
+        num_classes=num_classes,
+        class_names=[str(k) for k in range(num_classes)],
+        preprocessing={"kind": "unknown"},
+        pixel_space=_SPACES.get(format, "unknown"),
+        seed=0,
+        step=0,
+        init_labels=() if len(groups) == num_classes else groups,
+    )
+    return seal(Synthetic(inputs, labels, named.get("learning_rates")), card | {"source": path.name})
 
 
 def export(distilled: Distilled, path: Path) -> None:
@@ -164,41 +208,6 @@ def _npy(data: bytes) -> np.ndarray:
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
         raise ValueError(f"an array of shape {shape} and dtype {dtype} does not fit its {len(data)} bytes")
     return np.load(io.BytesIO(data), allow_pickle=False)
-
-
-def _adopt(path: Path, format: str, arrays: Mapping[str, Any], num_classes: int, layout: str) -> Distilled:
-    """Give a foreign set our names, layout and a card."""
-    named = {_NAMES.get(key, key): value for key, value in arrays.items()}
-    inputs, labels = (_real(named.get(key), key, path) for key in ("inputs", "labels"))
-    if inputs.ndim == 4 and layout == "nchw":
-        inputs = inputs.transpose(0, 2, 3, 1)
-    if inputs.ndim == 4 and inputs.shape[-1] not in (1, 3):
-        raise UserError(f"{path}: images {inputs.shape} must end in 1 or 3 channels; try layout nchw or nhwc")
-    if inputs.ndim < 2 or inputs.dtype.kind != "f":
-        raise UserError(f"{path}: inputs {inputs.dtype}{inputs.shape} must be floats (M, ...) in model-input space")
-    if labels.ndim == 1:
-        labels = _one_hot(labels, num_classes, path)
-    groups = _groups(labels, num_classes) if labels.shape == (len(inputs), num_classes) else None
-    if not groups:
-        raise UserError(
-            f"{path}: inputs {inputs.shape} and labels {labels.shape} must have the same number of rows, a multiple of "
-            f"num_classes = {num_classes} or as many of each class that there is, one class after the other, and "
-            f"labels {num_classes} columns; choose the data set it was made for"
-        )
-    card = new_card(
-        method=format,
-        config={},
-        dataset="unknown",
-        ipc=len(inputs) // len(groups),
-        num_classes=num_classes,
-        class_names=[str(k) for k in range(num_classes)],
-        preprocessing={"kind": "unknown"},
-        pixel_space=_SPACES.get(format, "unknown"),
-        seed=0,
-        step=0,
-        init_labels=() if len(groups) == num_classes else groups,
-    )
-    return seal(Synthetic(inputs, labels, named.get("learning_rates")), card | {"source": path.name})
 
 
 def _groups(labels: np.ndarray, num_classes: int) -> list[int] | None:
