@@ -137,7 +137,7 @@ def agreement(model, start, synthetic, batch) -> dict:
 def ours(model, theta, psi, batch, tolerance, max_steps):
     """Our direct and implicit part, with both systems solved by CG to a tolerance."""
     variables = {"params": theta}
-    at = Convexified(model, 5e-4, True, jnp.float32, Sampling(0, 0, 0, 0), jax.random.key(0), variables, batch)
+    at = Convexified(model, 5e-4, True, jnp.float32, Sampling(), jax.random.key(0), variables, batch)
     solve = partial(linear_solve.cg, tolerance=tolerance, max_steps=max_steps)
     minimise, inverse = at.systems(psi, Solvers(lambda matvec, b, rate: solve(matvec, b), 0))
     tau, _ = minimise(0.0)

@@ -20,10 +20,17 @@ class Linearized(NamedTuple):
 
 
 def linearize(fn: Callable, base: PyTree) -> Linearized:
-    """Linearise ``fn`` at ``base``. Runs ``fn`` once; each product then costs no forward pass of its own."""
+    """Linearise ``fn`` at ``base``. Runs ``fn`` once and keeps what it computes; products run it no more."""
     _, jvp, aux = jax.linearize(fn, base, has_aux=True)
     transpose = jax.linear_transpose(jvp, base)
     return Linearized(aux, jvp, lambda y: transpose(y)[0])
+
+
+def rematerialized(fn: Callable, base: PyTree) -> Linearized:
+    """The same, but nothing is kept: each product runs ``fn`` again, three forward passes where there were two."""
+    jvp = lambda tau: jax.jvp(fn, (base,), (tau,), has_aux=True)[1]
+    vjp = lambda y: jax.vjp(fn, base, has_aux=True)[1](y)[0]
+    return Linearized(fn(base)[1], jvp, vjp)
 
 
 def tangent(fn: Callable, base: PyTree, tau: PyTree) -> tuple[jax.Array, PyTree]:

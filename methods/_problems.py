@@ -48,10 +48,11 @@ class Solvers(NamedTuple):
 class Sampling(NamedTuple):
     """How many rows are differentiated in each term, of all that enter it; 0 is all (reference §1.11)."""
 
-    direct: int
-    target: int
-    implicit: int
-    chunk: int
+    direct: int = 0
+    target: int = 0
+    implicit: int = 0
+    chunk: int = 0  # rows at a time, of a network pass
+    solve: int = 0  # rows at a time, of the solves' products; 0: all, linearised once
 
 
 def learned(gradient: PyTree, labels: bool) -> PyTree:
@@ -168,7 +169,10 @@ class Convexified:
     def systems(self, psi: Psi, solvers: Solvers) -> tuple[Callable, Callable]:
         """Return ``rate -> (tau, Solution)`` and ``(rate, tau) -> (g -> Solution)``: the two solves, on one matrix."""
         inputs, targets = support(psi, self.flip)
-        jacobian = linearize.linearize(self.network(inputs, len(inputs)), self.base)
+        if self.sampling.solve:
+            jacobian = linearize.rematerialized(self.network(inputs, self.sampling.solve), self.base)
+        else:
+            jacobian = linearize.linearize(self.network(inputs, len(inputs)), self.base)
         factored, s = self.factor(jacobian.aux), self.scale(targets)
 
         def matvec(v):

@@ -74,6 +74,7 @@ class RCIG:
     target_rows: int = 0
     implicit_rows: int = 0
     rows_at_once: int = 0  # of a network pass, but for the solves' products; 0 chooses by platform
+    solve_rows: int = 0  # of these at a time, computed again for each product; 0 keeps all rows' activations: faster
     solve_dtype: str = "float32"  # of the Gram matrix and its factor; float64 needs config.x64
 
     def __post_init__(self):
@@ -163,7 +164,7 @@ class RCIG:
         return Synthetic(inputs, labels)
 
     def _problem(self, key: Key, variables: Variables, batch: Batch) -> Convexified:
-        sampled = Sampling(self.direct_rows, self.target_rows, self.implicit_rows, self.rows_at_once)
+        sampled = Sampling(self.direct_rows, self.target_rows, self.implicit_rows, self.rows_at_once, self.solve_rows)
         dtype = jnp.promote_types(self.solve_dtype, batch.inputs.dtype)
         return PROBLEMS[self.problem](self.model, self.ridge, self.flip, dtype, sampled, key, variables, batch)
 

@@ -55,13 +55,14 @@ def network(x):
     return fn, params
 
 
-def test_linearised_products_equal_jvp_and_vjp():
+@pytest.mark.parametrize("way", [linearize.linearize, linearize.rematerialized])
+def test_linearised_products_equal_jvp_and_vjp(way):
     fn, params = network(toy.synthetic().inputs)
     tau = jax.tree.map(lambda a: jnp.sin(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), params)
 
     @jax.jit
     def products(tau):
-        jacobian = linearize.linearize(fn, params)
+        jacobian = way(fn, params)
         outputs, aux = linearize.tangent(fn, params, tau)
         return (jacobian.jvp(tau), outputs), (jacobian.aux, aux), jacobian.vjp(outputs)
 
