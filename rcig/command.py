@@ -146,7 +146,8 @@ def main(command: Callable[[], None]) -> None:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         print(
-            "error: out of memory; lower method.batch_size, model.width or ipc, or set method.rows_at_once, for rcig also method.solve_rows",
+            "error: out of memory; lower method.batch_size, model.width or ipc, or set method.rows_at_once "
+            "(for rcig also method.solve_rows)",
             file=sys.stderr,
         )
         sys.exit(2)
