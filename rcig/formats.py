@@ -57,6 +57,8 @@ def read(
     encode, of the data set, from pixels in [0, 1], for formats that hold these.
     Returns inputs (M, ...) in the model-input space of their maker, labels (M, K). Raises UserError for any bad file.
     """
+    if layout not in ("nhwc", "nchw"):
+        raise unknown("layout", layout, ("nhwc", "nchw"))
     content = parse(path, format)
     distilled = own(content)
     if distilled is None:
@@ -94,8 +96,6 @@ def adopt(
     content: Content, num_classes: int, layout: str = "nhwc", encode: Callable[[Any], Any] = np.asarray
 ) -> Distilled:
     """Give a foreign set our names, layout and a card, checked; arguments as in `read`."""
-    if layout not in ("nhwc", "nchw"):
-        raise unknown("layout", layout, ("nhwc", "nchw"))
     path, format = content.path, content.format
     named = {_NAMES.get(key, key): value for key, value in content.arrays.items()}
     if format in _PIXELS:

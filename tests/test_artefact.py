@@ -281,6 +281,8 @@ def test_export_and_back(tmp_path, suffix):
     assert path.read_bytes() == first
     with pytest.raises(UserError, match="classes"):
         formats.read(path, suffix, num_classes=10)
+    with pytest.raises(UserError, match="layout"):
+        formats.read(path, suffix, num_classes=K, layout="chwn")
     for i in range(0, len(first), max(1, len(first) // 40)):  # a flipped bit is noticed or harmless
         path.write_bytes(first[:i] + bytes([first[i] ^ 4]) + first[i + 1 :])
         try:

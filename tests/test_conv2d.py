@@ -77,6 +77,15 @@ def test_wide_convolutions_and_their_kernel_gradients_equal_lax(case):
             assert jnp.max(jnp.abs(a - b)) <= 1e-11 * jnp.max(jnp.abs(b))
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 2), (1, 0))])
+def test_large_kernels_keep_the_order_of_their_channels(padding):
+    (x, k), _ = operands(4, (10, 9), (3, 3), (256, 512))
+    assert k[0, 0].size >= _winograd._LARGE and _winograd.suits(k.shape, reference(x, k, padding).shape)
+    gradient = lambda conv: jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, padding))), (0, 1))
+    for a, b in zip(*(jax.jit(gradient(conv))(x, k) for conv in (conv2d, reference)), strict=True):
+        assert jnp.max(jnp.abs(a - b)) <= 1e-11 * jnp.max(jnp.abs(b))
+
+
 def test_wide_convolutions_are_rounded_as_documented_or_not_at_all():
     (x, k), _ = operands(4, (16, 16), (3, 3), (64, 64))
     single = (x.astype(jnp.float32), k.astype(jnp.float32))

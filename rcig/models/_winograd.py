@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from rcig.chunks import map_rows, sum_rows
+from rcig.models._banded import turned, turned_padding
 
 _B = np.array(  # B^T
     [
@@ -59,9 +60,10 @@ def transposed(y: jax.Array, k: jax.Array, *, padding) -> jax.Array:
     To exchange the channels of a large kernel costs more than all the rest where images are few; where it is small,
     products with a kernel that is not exchanged cost more.
     """
-    back = tuple((2 - before, 2 - after) for before, after in padding)
-    k = jnp.flip(k, (0, 1))
-    return _filtered(y, k, 2, back) if k[0, 0].size >= _LARGE else _filtered(y, k.swapaxes(2, 3), 1, back)
+    back = turned_padding(k.shape, padding)
+    if k[0, 0].size < _LARGE:
+        return conv(y, turned(k), padding=back)
+    return _filtered(y, jnp.flip(k, (0, 1)), 2, back)
 
 
 def _filtered(x: jax.Array, k: jax.Array, axis: int, padding) -> jax.Array:
