@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.data.path = ""  # npz, folder, tsv: where your own data is
     config.data.test_path = ""  # tsv: where its test split is
     config.data.resolution = 0  # folder and some others: images are cropped and resized to this side
-    config.data.test_fraction = 0.0  # npz, folder, tsv without a test split: the share held out, stratified
+    config.data.test_fraction = 0.0  # npz, folder, tsv without a test split, usps: the share held out, stratified
     config.data.vocabulary = 0  # texts: number of words, the most frequent ones; the others are <unk>
     config.data.length = 0  # texts: words a sentence; longer ones are cut, shorter ones padded
     config.data.embeddings = ""  # texts: a GloVe text file; empty: word vectors are trained on the train split

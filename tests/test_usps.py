@@ -60,6 +60,25 @@ def test_values_are_mapped_to_the_unit_interval_and_resized(tmp_path):
     assert native.test.labels[-1] == 3 and usps.locate(tmp_path / "tfds") == location  # also beside the folder
 
 
+def test_a_share_of_both_files_can_be_held_out(tmp_path):
+    digits = np.repeat(np.arange(10.0), 4)
+    rows = np.concatenate([digits[:, None], np.repeat(np.linspace(-1, 1, 40)[:, None], 256, axis=1)], axis=1)
+    write(tmp_path / "usps", train=rows[::2], test=rows[1::2])
+    load = lambda **options: data.load(
+        "usps", data_dir=tmp_path, cache_dir=tmp_path / "c", preprocessing="none", resolution=16, **options
+    )
+    dataset = load(test_fraction=0.25)
+    assert np.bincount(dataset.test.labels).tolist() == 10 * [1] and np.bincount(
+        dataset.train.labels
+    ).tolist() == 10 * [3]
+    seen = np.concatenate([dataset.train.inputs, dataset.test.inputs])[:, 0, 0, 0]
+    np.testing.assert_allclose(np.sort(seen), np.linspace(0, 1, 40), atol=1e-6)  # every row of both once
+    rows = np.round(39 * dataset.test.inputs[:, 0, 0, 0]).astype(int)
+    assert 0 < np.sum(rows % 2 == 0) < 10  # of the first file, and of the second
+    with pytest.raises(UserError, match="test_fraction must lie between 0 and 1"):
+        load(test_fraction=1.5)
+
+
 @pytest.mark.parametrize(
     "train, message",
     [

@@ -140,7 +140,9 @@ SOURCES: dict[str, Source] = {
     "imagewoof": _tree(
         partial(trees.read_wnids, trees.IMAGEWOOF), ("resolution",), "imagewoof2-160", f"{_FAST_AI}/imagewoof2-160.tgz"
     ),
-    "usps": Source(usps.read, ("resolution",), usps.locate, "usps/zip.*.gz", usps.URL, "", usps.FILES, "usps"),
+    "usps": Source(
+        usps.read, ("resolution", "test_fraction"), usps.locate, "usps/zip.*.gz", usps.URL, "", usps.FILES, "usps"
+    ),
     "imdb": _tfds("imdb_reviews/plain_text")._replace(
         read=partial(text.read, records.read_texts, vocabulary=10_000, length=200),
         options=text.OPTIONS,
