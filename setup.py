@@ -1,23 +1,11 @@
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="rcig",
     version="0.1.0",
     description="Dataset distillation in JAX: RCIG and its field in one library",
     python_requires=">=3.11",
-    # named one by one: `kernels` and `configs` are also names of published packages
-    packages=[
-        "rcig",
-        "rcig.augment",
-        "rcig.data",
-        "rcig.evaluation",
-        "rcig.models",
-        "rcig.pretrain",
-        "kernels",
-        "methods",
-        "configs",
-        "configs._families",
-    ],
+    packages=find_packages(include=["rcig*", "kernels*", "methods*", "configs*"]),
     py_modules=["distill_dataset", "eval"],
     install_requires=[
         "jax>=0.10",

@@ -34,13 +34,13 @@ from methods.lpld.views import Views
 from rcig import command
 from rcig.augment.crops import crop, draw_boxes
 from rcig.evaluation._students import train_students
-from rcig.evaluation._train import State, learn
 from rcig.evaluation.soft_labels import SoftLabels
 from rcig.label_files import Writer
 from rcig.lookup import find
 from rcig.losses import kl_divergence
 from rcig.relabel import relabel
 from rcig.soft_labels import LabelPool, layout, published_bytes
+from rcig.training import State, learn
 from rcig.types import Batch, Synthetic
 from rcig.views import Labelling
 

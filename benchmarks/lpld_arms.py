@@ -1,4 +1,4 @@
-"""LPLD's arms on digits: what each recovered set is worth at each share of its soft labels, beside random real images.
+"""LPLD's arms: what each recovered set is worth at each share of its soft labels, beside random real images.
 
 Arms share a seed's teacher, its labelling and its students, so that differences are paired by seed:
 

@@ -23,8 +23,7 @@ from _plain_matching import Plain
 from methods import _matching
 from methods.distribution_matching import DistributionMatching
 from methods.gradient_matching import GradientMatching
-from rcig import command, sharding
-from rcig.evaluation import _train
+from rcig import command, sharding, training
 from rcig.models import dc_convnet
 from rcig.types import Batch, Model, Synthetic
 
@@ -115,10 +114,10 @@ def _epochs(program: str, model: Model, synthetic: Synthetic, networks: int) -> 
     plain = Plain(model, _AUGMENTATION["epoch"])
     if program == "plain":
         return lambda: [plain.epochs(seed, synthetic, _EPOCHS) for seed in range(networks)]
-    recipe = _train.Recipe(
+    recipe = training.Recipe(
         _EPOCHS, 256, "cross_entropy", "sgd", 0.01, weight_decay=5e-4, augmentation=_AUGMENTATION["epoch"]
     )
-    return lambda: _train.train_networks(jax.random.key(0), model, synthetic, recipe, networks)
+    return lambda: training.train_networks(jax.random.key(0), model, synthetic, recipe, networks)
 
 
 def ratios(rows: list[dict]) -> str:

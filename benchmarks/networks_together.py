@@ -1,6 +1,6 @@
 """How to train n networks for an evaluation: one after the other, together by lax.map, by vmap, or one on each core.
 
-The training is the evaluation's own (rcig/evaluation/_train.py) with its choice of mapping replaced; `map_networks` and
+The training is the evaluation's own (rcig/training.py) with its choice of mapping replaced; `map_networks` and
 `over_networks` there say which of them is used where, and this is the measurement behind it.
 
     python benchmarks/networks_together.py [--quick]     about 4 minutes on 2 cores
@@ -12,8 +12,7 @@ import _measure
 import jax
 from jax import lax
 
-from rcig import command
-from rcig.evaluation import _train
+from rcig import command, training
 from rcig.models import convnet
 from rcig.types import Synthetic
 
@@ -30,18 +29,18 @@ QUICK = [{"width": 8, "examples": 10, "way": way} for way in WAYS]
 
 def measure(width: int, examples: int, way: str) -> dict:
     """Milliseconds of one step of one network, on ``examples`` 32-pixel colour images; compilation apart."""
-    _train.map_networks = WAYS[way]
+    training.map_networks = WAYS[way]
     if way == "cores":
         command.one_device_a_core()
     model = convnet.make((32, 32, 3), 10, width=width)
     keys = jax.random.split(jax.random.key(0), 2)
     synthetic = Synthetic(jax.random.normal(keys[0], (examples, 32, 32, 3)), jax.random.normal(keys[1], (examples, 10)))
-    recipe = _train.Recipe(_STEPS, 256, "mse", "adam", 1e-4)
+    recipe = training.Recipe(_STEPS, 256, "mse", "adam", 1e-4)
     together, rounds = (1, _NETWORKS) if way == "apart" else (_NETWORKS, 1)
 
     def run():
         keys = jax.random.split(jax.random.key(2), rounds)
-        return [_train.train_networks(key, model, synthetic, recipe, together) for key in keys]
+        return [training.train_networks(key, model, synthetic, recipe, together) for key in keys]
 
     times = _measure.timed(run)
     return {

@@ -4,7 +4,7 @@
     python benchmarks/tables.py --print    prints them and touches nothing
 
 The newest line of every case on every machine counts; cases without results are left out. Published numbers come from
-the docstrings of configs/rcig_*.py.
+the docstrings of configs.
 """
 
 import argparse

@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
     config.data.length = 0  # texts: words a sentence; longer ones are cut, shorter ones padded
     config.data.embeddings = ""  # texts: a GloVe text file; empty: word vectors are trained on the train split
     config.data.embedding_dim = 0  # texts: numbers a word
-    config.preprocessing = "default"  # none, standard, zca, dc_standard; default: what RCIG uses for the data set
+    config.preprocessing = (
+        "default"  # none, standard, zca, dc_standard, mtt_zca; default: what RCIG uses for the data set
+    )
     config.ipc = 1  # synthetic examples per class
     config.initialization = "real"  # where the synthetic set starts: real, noise, normal, unit, xavier, average,
     # kmeans; see rcig/initialize.py

@@ -53,7 +53,7 @@ def predict(k_ss: jax.Array, k_ts: jax.Array, y_s: jax.Array, ridge: float | jax
 
 
 def raised(k_ss: jax.Array, ridge: float) -> tuple[jax.Array, jax.Array]:
-    """Return a **relative** ridge as an absolute one, raised tenfold until the matrix has a Cholesky factor; the times.
+    """Return the absolute ridge of a **relative** one, times 10 until Cholesky succeeds, and that power of ten.
 
     Rounding makes the Gram matrix of rows that are nearly alike indefinite by more than a ridge of 1e-6 in float32.
     The times, () and 1 where nothing was raised, are a constant to derivatives. Cost: one factorisation.

@@ -7,7 +7,7 @@ One outer step, for each of n networks theta_0:
   3 one Adam step (betas 0.5, 0.999) on all of them; its rate halves every ``halve_every`` steps.
 
 theta_0 is `random` (fresh every outer step), `fixed` (one draw, forever: the set is made for that network), or from a
-`pool` of trained networks (rcig/pretrain.py): adaptation, where the pool was trained on another data set, and attack,
+`pool` of trained networks (rcig/pretrain): adaptation, where the pool was trained on another data set, and attack,
 where the outer loss wants one class taken for another.
 
 Deviations from the reference: two classes are two logits, not one; real batches are drawn without replacement rather

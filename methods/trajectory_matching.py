@@ -32,7 +32,7 @@ from flax import struct
 from methods import _matching
 from rcig import augment, losses, schedule, sharding, trajectories, unroll
 from rcig.errors import UserError, unknown
-from rcig.evaluation._train import map_networks
+from rcig.training import map_networks
 from rcig.types import Batch, Dataset, Key, Metrics, Model, PyTree, Synthetic
 
 MODES = ("auto", "tesla", *unroll.MODES)

@@ -23,9 +23,10 @@ from rcig.card import check, check_card, plain, seal, stamp
 from rcig.card import new_card as new_card
 from rcig.checkpoint import quiet_orbax
 from rcig.errors import UserError
-from rcig.files import disk_errors, write
+from rcig.files import disk_errors, locked, write
 from rcig.types import Synthetic
 
+_DONE = "commit_success.txt"  # written last
 _MAX_CARD_BYTES = 64 * 2**20
 _MAX_COMPRESSION = 1000  # claimed bytes a byte on disk; images compress by 1 to 20
 
@@ -50,7 +51,7 @@ def save(directory: Path, synthetic: Synthetic, card: Mapping[str, Any]) -> Dist
         for leftover in (old, *directory.parent.glob(f"{new.name}*")):
             shutil.rmtree(leftover, ignore_errors=True)
         _checkpointer().save(new, args=ocp.args.StandardSave(arrays))
-        write(new / "commit_success.txt", b"committed\n")  # orbax's own text tells strangers where it was saved
+        write(new / _DONE, b"committed\n")  # orbax's own text tells strangers where it was saved
         write(new / "card.json", _text(distilled.card))
         if directory.exists():
             directory.rename(old)
@@ -96,11 +97,13 @@ def add_result(path: Path, result: Mapping[str, Any], arrays: Mapping[str, Any])
     Raises: UserError where the set no longer has the ``arrays``, as its card lists them, that were evaluated.
     """
     folder = find(path)
-    seen, card = _identity(folder), _read_card(folder)
-    if card["arrays"] != arrays or _identity(folder) != seen:
-        raise UserError(f"{folder} holds a newer set than the one that was evaluated; evaluate it again")
-    card["accuracies"].append(plain(result))
-    write(folder / "card.json", _text(stamp(card)))
+    seen = _identity(folder)
+    with locked(folder / _DONE):  # another evaluation of the set may end at the same time
+        card = _read_card(folder)
+        if card["arrays"] != arrays or _identity(folder) != seen:
+            raise UserError(f"{folder} holds a newer set than the one that was evaluated; evaluate it again")
+        card["accuracies"].append(plain(result))
+        write(folder / "card.json", _text(stamp(card)))
 
 
 def _load(folder: Path) -> Distilled:

@@ -1,7 +1,7 @@
 """A function of many rows, a few rows at a time, on all devices of a step (see `sharding.spread`).
 
 On a CPU a network is fastest when its activations stay in cache, 16 images or so at a time; on any device it bounds the
-memory of a forward pass, and with ``remat`` that of a backward pass too.
+memory of a forward pass, and with an explicit ``size`` that of a backward pass too.
 """
 
 from collections.abc import Callable

@@ -122,7 +122,10 @@ def open_set(
     set_up_jax(resolved.precision, resolved.x64)
     dataset = experiment.load_dataset(resolved)
     if distilled is None:
-        distilled = formats.adopt(content, dataset.num_classes, encode=dataset.encode)
+        fields = {key: value for key, value in resolved.to_dict().items() if key != "num_steps"}  # not of its making
+        about = {"config": fields | {"data_dir": ""}, "dataset": resolved.dataset, "class_names": dataset.class_names}
+        told = about if config or overrides else {}
+        distilled = formats.adopt(content, dataset.num_classes, dataset.encode, told)
     return distilled, resolved, dataset
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import math
+import os
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
 
-Said = dict[str, Any]  # full name of a field -> value, or the text of one
+Fields = dict[str, Any]  # full name of a field -> value, or the text of one
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -85,38 +86,40 @@ def _has_results(workdir: Path) -> bool:
     return any(True for _ in workdir.glob("*/*"))
 
 
-def _build(*layers: Said) -> ConfigDict:
+def _build(*layers: Fields) -> ConfigDict:
     """Lay assignments over the defaults, in order, and complete them with every option's default."""
     config = find("configs", "default").get_config()
-    said = _flat(config.to_dict())
+    fields = _flat(config.to_dict())
     for layer in layers:
-        said = _over(said, layer)
-    config.method = _section("methods", said["method.name"])
-    config.model = _section("rcig.models", said["model.name"])
-    config.eval = _eval_section(said)
-    shared = {f"eval.{key}": said[f"method.{key}"] for key in _SHARED if key in config.eval and f"method.{key}" in said}
-    _assign_all(config, {key: value for key, value in (shared | said).items() if not key.startswith("eval.model.")})
-    name = said.get("eval.model.name", config.model.name)
+        fields = _over(fields, layer)
+    config.method = _section("methods", fields["method.name"])
+    config.model = _section("rcig.models", fields["model.name"])
+    config.eval = _eval_section(fields)
+    shared = {
+        f"eval.{key}": fields[f"method.{key}"] for key in _SHARED if key in config.eval and f"method.{key}" in fields
+    }
+    _assign_all(config, {key: value for key, value in (shared | fields).items() if not key.startswith("eval.model.")})
+    name = fields.get("eval.model.name", config.model.name)
     config.eval.model = _judge_of(config.model) if name == config.model.name else _section("rcig.models", name)
-    _assign_all(config, {key: value for key, value in said.items() if key.startswith("eval.model.")})
+    _assign_all(config, {key: value for key, value in fields.items() if key.startswith("eval.model.")})
     return config.lock()
 
 
-def _over(said: Said, layer: Said) -> Said:
+def _over(fields: Fields, layer: Fields) -> Fields:
     """Return assignments with later ones over them; another method's options go when a method is chosen, and so on."""
     for choice, keep in _CHOICES.items():
-        if choice in layer and layer[choice] != said.get(choice):
+        if choice in layer and layer[choice] != fields.get(choice):
             section = choice.rpartition(".")[0] + "."
-            if choice == "eval.protocol" and _has_preset(layer[choice], said):
+            if choice == "eval.protocol" and _has_preset(layer[choice], fields):
                 keep = (*keep, "eval.preset")
-            said = {k: v for k, v in said.items() if not k.startswith(section) or k.startswith(keep)}
-    return said | layer
+            fields = {k: v for k, v in fields.items() if not k.startswith(section) or k.startswith(keep)}
+    return fields | layer
 
 
-def _has_preset(protocol: str, said: Said) -> bool:
+def _has_preset(protocol: str, fields: Fields) -> bool:
     """Return whether a preset of the standard protocol, not its default, was chosen that another protocol shares."""
     _, *shared = find("rcig.evaluation", "standard").PRESETS
-    return said.get("eval.preset") in {*shared} & {*find("rcig.evaluation", str(protocol)).PRESETS}
+    return fields.get("eval.preset") in {*shared} & {*find("rcig.evaluation", str(protocol)).PRESETS}
 
 
 def _section(package: str, name: str) -> ConfigDict:
@@ -124,14 +127,14 @@ def _section(package: str, name: str) -> ConfigDict:
     return ConfigDict({"name": name} | _defaults(find(package, str(name))))
 
 
-def _eval_section(said: Said) -> ConfigDict:
+def _eval_section(fields: Fields) -> ConfigDict:
     """Return the section of an evaluation protocol on the data set; a protocol's first preset is its default."""
-    protocol = find("rcig.evaluation", str(said["eval.protocol"]))
-    preset = str(said.get("eval.preset", next(iter(protocol.PRESETS))))
+    protocol = find("rcig.evaluation", str(fields["eval.protocol"]))
+    preset = str(fields.get("eval.preset", next(iter(protocol.PRESETS))))
     if preset not in protocol.PRESETS:
         raise unknown("eval.preset", preset, protocol.PRESETS)
-    chosen = {"protocol": said["eval.protocol"], "preset": preset}
-    on_dataset = find("rcig.evaluation", "standard").ON_DATASETS.get((preset, said["dataset"]), {})
+    chosen = {"protocol": fields["eval.protocol"], "preset": preset}
+    on_dataset = find("rcig.evaluation", "standard").ON_DATASETS.get((preset, fields["dataset"]), {})
     return ConfigDict(chosen | _defaults(protocol) | protocol.PRESETS[preset] | on_dataset)
 
 
@@ -148,8 +151,8 @@ def _defaults(plugin: ModuleType) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
-def _assign_all(config: ConfigDict, said: Said) -> None:
-    for key, value in said.items():
+def _assign_all(config: ConfigDict, fields: Fields) -> None:
+    for key, value in fields.items():
         section, field = _find_field(config, key)
         section[field] = _converted(key, section[field], value)
 
@@ -205,10 +208,10 @@ def _parse(override: str) -> tuple[str, str]:
     key, separator, text = override.lstrip("-").partition("=")
     if not separator or not key.startswith("config."):
         raise UserError(f"cannot read {override!r}; write --config.FIELD=VALUE, for example --config.num_steps=100")
-    return key.removeprefix("config."), text
+    return key.removeprefix("config."), os.path.expanduser(text)  # shells leave a ~ behind the = as it is
 
 
-def _read(source: str) -> Said:
+def _read(source: str) -> Fields:
     path = Path(source)
     if path.suffix == ".json":
         try:
@@ -224,7 +227,7 @@ def _read(source: str) -> Said:
     raise unknown("config", str(path), names("configs"))
 
 
-def _run(source: str, arguments: Sequence[str]) -> Said:
+def _run(source: str, arguments: Sequence[str]) -> Fields:
     """Run a config file; whatever goes wrong in it is its writer's to mend, and is said with the line."""
     spec = importlib.util.spec_from_file_location("rcig_config", source)
     if spec is None or spec.loader is None:
@@ -255,7 +258,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Said:
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Fields:
     flat = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

@@ -25,7 +25,7 @@ examples:
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 distilled_mnist --to=tfds
   python -m rcig.convert res_DM_CIFAR10_ConvNet_50ipc.pt dm.npz --format=vico --config.dataset=cifar10
   python -m rcig.convert res_DM_CIFAR10_ConvNet_50ipc.pt dm_pictures --format=vico --config=configs/dm.py:cifar10_ipc50
-  python -m rcig.convert images_best.pt pictures --format=mtt --config.dataset=cifar10 --config.preprocessing=zca
+  python -m rcig.convert images_best.pt pictures --format=mtt --config.dataset=cifar10 --config.preprocessing=mtt_zca
 
 SRC is a workdir, a distilled/ folder, or a file with its --format. DST ending in .npz or .safetensors becomes one file
 that eval.py reads again, card and config and all. Any other DST is a new folder of pictures, <class>/<row>.png with

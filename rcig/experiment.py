@@ -1,10 +1,9 @@
 """From a config to a distilled set, and from a distilled set to its accuracy: what the two commands call."""
 
-import fcntl
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rcig.card import new_card, seal
 from rcig.data.preprocess import same_space
 from rcig.errors import UserError
 from rcig.evaluation.standard import check_fits
-from rcig.files import disk_errors
+from rcig.files import locked
 from rcig.initialize import everything, initialize
 from rcig.lookup import find
 from rcig.render_schedule import write_schedule
@@ -131,6 +130,18 @@ def evaluate(
             "protocol bptt follows a set's schedule, and all data have none; --protocol=standard trains on all data"
         )
     began = time.monotonic()
+    with _number_formats(config):
+        report = _evaluate(distilled, config, dataset, full_data_steps, compare)
+    return report | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _evaluate(
+    distilled: artefact.Distilled,
+    config: ConfigDict,
+    dataset: Dataset | None,
+    full_data_steps: int,
+    compare: Sequence[str],
+) -> dict[str, Any]:
     dataset = dataset or load_dataset(config)
     check_space(distilled, dataset, config.dataset)
     if not _same_data(distilled.card, dataset):
@@ -166,7 +177,15 @@ def evaluate(
         changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
         full = judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
         report |= {"full_data": full.accuracy, "full_data_std": full.std} | _compared("full_data", full)
-    return report | {"seconds": round(time.monotonic() - began, 1)}
+    return report
+
+
+@contextmanager
+def _number_formats(config: ConfigDict) -> Iterator[None]:
+    """Compute as the config says; a command's process does anyway, that of a caller in Python need not."""
+    precision = None if config.precision == "default" else config.precision
+    with jax.enable_x64(config.x64), jax.default_matmul_precision(precision):
+        yield
 
 
 def _compared(field: str, result: Any) -> dict[str, Any]:
@@ -246,17 +265,11 @@ def _describe(section: ConfigDict) -> str:
 @contextmanager
 def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
     """Hold the workdir: it must be writable, of this config, and no other process may be at work in it."""
-    with disk_errors(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a")
-    with lock:
+    with ExitStack() as stack:
         try:
             if sharding.is_writer():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(workdir / ".lock", wait=False))
         except BlockingIOError:
             raise UserError(f"another process is at work in {workdir}; wait for it or choose another workdir") from None
-        except OSError as error:
-            told = f"{workdir} has no file locks ({error.strerror}): let no other process work there"
-            warnings.warn(told, stacklevel=2)
         configs.save(config, workdir, sharding.is_writer())
         yield

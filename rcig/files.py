@@ -1,10 +1,12 @@
 """Files that are whole or not there: atomic writing, digests, and disk trouble said in one line."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,23 @@ def check_new(place: Path) -> None:
     """Raise UserError unless a place for a file or folder is free: nothing there, or an empty folder."""
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise UserError(f"{place} must be new, or an empty folder, but holds something; choose another")
+
+
+@contextlib.contextmanager
+def locked(file: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file against other processes; raises BlockingIOError where one has it and is not waited for."""
+    with disk_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(file, "a")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            told = f"{file.parent} has no file locks ({error.strerror}): let no other process work there"
+            warnings.warn(told, stacklevel=3)
+        yield
 
 
 @contextlib.contextmanager

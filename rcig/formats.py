@@ -13,15 +13,15 @@ idc, idc_i         data.pt of IDC, a list [images, class numbers] of pixels in [
 kip                npz of KIP: images (M, H, W, C) and centred labels
 npz, safetensors   ours, and anybody's with images (or inputs) and labels
 
-Inputs stay in the space of their maker: preprocess test examples alike (KIP's images of unit norm, MTT's own ZCA;
-VICO's sets want preprocessing dc_standard, and their cards say so). IDC's pixels become inputs of the data set.
+Inputs stay in the space of their maker: preprocess test examples alike (KIP's images have unit norm; MTT's whitened
+sets want preprocessing mtt_zca, VICO's dc_standard, and their cards say so). IDC's pixels become inputs of the data set.
 """
 
 import io
 import json
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,21 +48,17 @@ class Content(NamedTuple):
     card: Any  # ours, or None where the file has none
 
 
-def read(
-    path: Path, format: str, num_classes: int, layout: str = "nhwc", encode: Callable[[Any], Any] = np.asarray
-) -> Distilled:
+def read(path: Path, format: str, num_classes: int, encode: Callable[[Any], Any] = np.asarray) -> Distilled:
     """Read a distilled set from a file of another program, checked.
 
-    Args: format, one of ``FORMATS``; num_classes, K; layout, "nhwc" or "nchw", how images without a card lie in memory;
-    encode, of the data set, from pixels in [0, 1], for formats that hold these.
+    Args: format, one of ``FORMATS``; num_classes, K; encode, of the data set, from pixels in [0, 1], for formats that
+    hold these.
     Returns inputs (M, ...) in the model-input space of their maker, labels (M, K). Raises UserError for any bad file.
     """
-    if layout not in ("nhwc", "nchw"):
-        raise unknown("layout", layout, ("nhwc", "nchw"))
     content = parse(path, format)
     distilled = own(content)
     if distilled is None:
-        return adopt(content, num_classes, layout, encode)
+        return adopt(content, num_classes, encode)
     if distilled.card["num_classes"] != num_classes:
         found = distilled.card["num_classes"]
         raise UserError(f"{path} has {found} classes, the data set {num_classes}; choose its own")
@@ -93,30 +89,40 @@ def own(content: Content) -> Distilled | None:
 
 
 def adopt(
-    content: Content, num_classes: int, layout: str = "nhwc", encode: Callable[[Any], Any] = np.asarray
+    content: Content,
+    num_classes: int,
+    encode: Callable[[Any], Any] = np.asarray,
+    about: Mapping[str, Any] | None = None,
 ) -> Distilled:
-    """Give a foreign set our names, layout and a card, checked; arguments as in `read`."""
+    """Give a foreign set our names, layout and a card, checked.
+
+    Images whose channels, 1 or 3, are not the last axis but the second are turned; rows become class-major where their
+    labels say of which class they are. Args: as in `read`; about, fields of the card that the caller knows.
+    """
     path, format = content.path, content.format
     named = {_NAMES.get(key, key): value for key, value in content.arrays.items()}
     if format in _PIXELS:
         named["inputs"] = encode(named["inputs"])
     inputs, labels = (_real(named.get(key), key, path) for key in ("inputs", "labels"))
-    if inputs.ndim == 4 and layout == "nchw":
-        inputs = inputs.transpose(0, 2, 3, 1)
     if inputs.ndim == 4 and inputs.shape[-1] not in (1, 3):
-        raise UserError(f"{path}: images {inputs.shape} must end in 1 or 3 channels; try layout nchw or nhwc")
+        if inputs.shape[1] not in (1, 3):
+            raise UserError(
+                f"{path}: images {inputs.shape} must have 1 or 3 channels, as their last axis or the second"
+            )
+        inputs = inputs.transpose(0, 2, 3, 1)
     if inputs.ndim < 2 or inputs.dtype.kind != "f":
         raise UserError(f"{path}: inputs {inputs.dtype}{inputs.shape} must be floats (M, ...) in model-input space")
     if labels.ndim == 1:
         labels = _one_hot(labels, num_classes, path)
-    groups = _groups(labels, num_classes) if labels.shape == (len(inputs), num_classes) else None
-    if not groups:
+    order, groups = _class_major(labels, num_classes) if labels.shape == (len(inputs), num_classes) else ((), ())
+    rates = named.get("learning_rates")
+    if not groups or np.shape(rates)[1:] > (1,) and np.any(np.diff(order) < 0):  # parts of a schedule are in order
         raise UserError(
             f"{path}: inputs {inputs.shape} and labels {labels.shape} must have the same number of rows, a multiple of "
             f"num_classes = {num_classes} or as many of each class that there is, one class after the other, and "
             f"labels {num_classes} columns; choose the data set it was made for"
         )
-    card = new_card(
+    fields: dict[str, Any] = dict(
         method=format,
         config={},
         dataset="unknown",
@@ -129,7 +135,8 @@ def adopt(
         step=0,
         init_labels=() if len(groups) == num_classes else groups,
     )
-    return seal(Synthetic(inputs, labels, named.get("learning_rates")), card | {"source": path.name})
+    card = new_card(**fields | dict(about or {})) | {"source": path.name}
+    return seal(Synthetic(inputs[order], labels[order], rates), card)
 
 
 def export(distilled: Distilled, path: Path) -> None:
@@ -210,13 +217,19 @@ def _npy(data: bytes) -> np.ndarray:
     return np.load(io.BytesIO(data), allow_pickle=False)
 
 
-def _groups(labels: np.ndarray, num_classes: int) -> list[int] | None:
-    """Return the classes of equal groups of rows: all of them where rows allow, else those of the labels; or None."""
-    if len(labels) and len(labels) % num_classes == 0:
-        return list(range(num_classes))
-    classes = [int(k) for k in np.argmax(labels, axis=1)]
-    groups = list(dict.fromkeys(classes))
-    return groups if groups and classes == np.repeat(groups, len(classes) // len(groups)).tolist() else None
+def _class_major(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, list[int]]:
+    """Return the order in which rows are class-major, and the classes of its equal groups: none where there are none.
+
+    Learned labels need not say it: where rows allow, these come as they are, for all classes.
+    """
+    classes = np.argmax(labels, axis=1)
+    present, counts = np.unique(classes, return_counts=True)
+    hard = np.all(np.sum(labels == labels.max(axis=1, keepdims=True), axis=1) == 1) and len(np.unique(labels)) == 2
+    told = hard or len(present) == num_classes or len(labels) % num_classes
+    if len(labels) and told and np.all(counts == counts[0]):
+        return np.argsort(classes, kind="stable"), present.tolist()
+    whole = len(labels) and len(labels) % num_classes == 0 and not hard
+    return np.arange(len(labels)), list(range(num_classes)) if whole else []
 
 
 def _real(array: Any, key: str, path: Path) -> np.ndarray:

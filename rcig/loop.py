@@ -202,7 +202,8 @@ class _Streamed(_Feeder):
 
 def _feeder(method: Method, dataset: Dataset, schedule: Schedule, layout: Layout) -> _Feeder:
     budget = schedule.max_resident_bytes or layout.memory // 4
-    kind = _Resident if dataset.train.inputs.nbytes <= budget else _Streamed
+    streamed = sharding.agreed(int(dataset.train.inputs.nbytes > budget))  # one program, whatever a host has free
+    kind = _Streamed if streamed else _Resident
     return kind(method, dataset.train, schedule, layout)
 
 

@@ -49,8 +49,8 @@ def kl_divergence(teacher: jax.Array, logits: jax.Array) -> jax.Array:
 
     Args: teacher t, logits f (B, K), both over the temperature where there is one.
     """
-    told, said = jax.nn.log_softmax(teacher), jax.nn.log_softmax(logits)
-    return jnp.mean(jnp.sum(jnp.exp(told) * (told - said), axis=-1))
+    log_t, log_f = jax.nn.log_softmax(teacher), jax.nn.log_softmax(logits)
+    return jnp.mean(jnp.sum(jnp.exp(log_t) * (log_t - log_f), axis=-1))
 
 
 def label_margin(labels: jax.Array, cap: float) -> jax.Array:

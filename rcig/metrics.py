@@ -16,10 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from rcig import sharding
 from rcig.errors import UserError
 from rcig.files import disk_errors, write
 
 _NOT_FINITE = {"nan", "inf", "-inf"}
+_SILENCE = 5.0  # seconds
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -78,14 +80,18 @@ class MetricsWriter:
 class Progress:
     """Step, rate, time left, loss and accuracy: one live line on a terminal, a line every ``every`` seconds in a log.
 
-    The rate is over the last half minute or so, and does not count what came before the first ``update``.
+    The rate is over the last half minute or so, and does not count what came before the first ``update``. Of the
+    processes of a run one speaks. Args: passing, for a part of something longer: its first seconds are silent, and it
+    leaves no last line on a terminal.
     """
 
-    def __init__(self, total: int, stream: TextIO | None = None, every: float = 10.0) -> None:
+    def __init__(self, total: int, stream: TextIO | None = None, every: float = 10.0, passing: bool = False) -> None:
         self.total = total
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._every = 0.1 if self._live else every
+        self._passing = passing
+        self._silent_until = time.monotonic() + _SILENCE if passing else -math.inf
         self._seen: deque[tuple[float, int]] = deque()
         self._shown = -math.inf
         self._last = ""
@@ -99,22 +105,21 @@ class Progress:
         self._seen.append((now, step))
         while len(self._seen) > 2 and now - self._seen[1][0] > 30.0:
             self._seen.popleft()
-        self._last = self._line(step, scalars or {})
-        self._print(self._last)
+        if now >= self._silent_until:
+            self._last = self._line(step, scalars or {})
+            self._print(self._last)
 
     def note(self, text: str) -> None:
         """Print a line of its own, above the live line."""
-        self._stream.write(f"\r\033[K{text}\n" if self._live else f"{text}\n")
+        self._write(f"\r\033[K{text}\n" if self._live else f"{text}\n")
         if self._live and self._last:
             self._print(self._last)
-        self._stream.flush()
 
     def close(self) -> None:
         """Leave the last line standing."""
         if self._live and self._last:
-            self._print(self._last)
-            self._stream.write("\n")
-            self._stream.flush()
+            self._print("" if self._passing else self._last)
+            self._write("" if self._passing else "\n")
         self._last = ""
 
     def __enter__(self) -> Self:
@@ -136,8 +141,12 @@ class Progress:
     def _print(self, line: str) -> None:
         if self._live:
             line = "\r" + line[: shutil.get_terminal_size().columns - 1] + "\033[K"
-        self._stream.write(line if self._live else line + "\n")
-        self._stream.flush()
+        self._write(line if self._live else line + "\n")
+
+    def _write(self, text: str) -> None:
+        if sharding.is_writer():
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def duration(seconds: float) -> str:

@@ -51,21 +51,21 @@ def relabel(
     wanted = spec.records(len(inputs))
     outputs, _ = jax.eval_shape(lambda v, x: model.apply(v, x, False, None), variables, inputs[:1])
     num_classes = outputs.logits.shape[1]
-    said = about(inputs, variables, spec, key, num_classes, class_names)
+    meta = about(inputs, variables, spec, key, num_classes, class_names)
     fields = layout(spec, inputs.shape, num_classes)
-    if _held(Path(folder), said, fields) < wanted:
-        with Writer(folder, said, fields) as writer, Progress(wanted) as progress:
+    if _held(Path(folder), meta, fields) < wanted:
+        with Writer(folder, meta, fields) as writer, Progress(wanted) as progress:
             _write(key, writer, progress, jnp.asarray(inputs), model, variables, spec, wanted)
     pool = LabelPool.open(folder)
-    return LabelPool(pool.records, pool.meta | {"labelling": said["labelling"]}, pool.index).first(wanted)
+    return LabelPool(pool.records, pool.meta | {"labelling": meta["labelling"]}, pool.index).first(wanted)
 
 
-def _held(folder: Path, said: dict, fields: Layout) -> int:
+def _held(folder: Path, meta: dict, fields: Layout) -> int:
     """Return how many whole records a folder holds; raise UserError where they are of something else."""
     if not (folder / "meta.json").exists():
         return 0
     found = read_meta(folder)
-    both = [_identity(one) for one in (found, said)]
+    both = [_identity(one) for one in (found, meta)]
     for field in both[1]:
         if both[0].get(field) != both[1][field]:
             raise UserError(
@@ -75,11 +75,11 @@ def _held(folder: Path, said: dict, fields: Layout) -> int:
     return whole(folder, fields)
 
 
-def _identity(said: dict) -> dict:
+def _identity(meta: dict) -> dict:
     """Return what makes two pools one: all but the number of records."""
-    same = {name: said.get(name) for name in ("format", "images", "teacher", "num_classes", "class_names", "key")}
+    same = {name: meta.get(name) for name in ("format", "images", "teacher", "num_classes", "class_names", "key")}
     extent = ("epochs", "pruning_ratio", "seed")  # the seed is in the key
-    return same | {name: value for name, value in said.get("labelling", {}).items() if name not in extent}
+    return same | {name: value for name, value in meta.get("labelling", {}).items() if name not in extent}
 
 
 def _write(key, writer, progress, inputs, model, variables, spec, wanted) -> None:
@@ -110,4 +110,4 @@ def _label(key, inputs, model, variables, spec, records) -> tuple[View, jax.Arra
         logits = map_rows(lambda x: model.apply(variables, x, False, None)[0].logits, x)
         return view, logits.astype(jnp.float16)
 
-    return jax.lax.map(one, records)
+    return sharding.over_devices(partial(jax.lax.map, one))(records)

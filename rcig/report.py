@@ -24,6 +24,8 @@ BASELINES = {
     "optimised": "best of 20 random real sets",
     "noise": "noise",
     "normal": "normal noise",
+    "unit": "noise of norm 1",
+    "xavier": "uniform noise",
 }
 
 

@@ -25,13 +25,18 @@ def check(shape: tuple[int, ...], num_classes: int, factor: int) -> None:
 
 
 def unfold(stored: jax.Array, factor: int) -> jax.Array:
-    """Return the examples of stored images: their tiles, row by row, enlarged bilinearly."""
+    """Return the examples of stored images: their tiles, row by row, enlarged bilinearly.
+
+    Sides that the factor does not divide are first continued with 0.5, the grey of pixels, below and on the right.
+    """
     if factor == 1:
         return stored
-    num_images, height, width, channels = stored.shape
-    tiles = stored.reshape(num_images, factor, height // factor, factor, width // factor, channels)
-    tiles = tiles.swapaxes(2, 3).reshape(-1, height // factor, width // factor, channels)
-    return jax.image.resize(tiles, (len(tiles), height, width, channels), "bilinear")
+    num_images, *sides, channels = stored.shape
+    high, wide = (-(-side // factor) for side in sides)
+    spare = [(0, 0), (0, factor * high - sides[0]), (0, factor * wide - sides[1]), (0, 0)]
+    tiles = jnp.pad(stored, spare, constant_values=0.5).reshape(num_images, factor, high, factor, wide, channels)
+    tiles = tiles.swapaxes(2, 3).reshape(-1, high, wide, channels)
+    return jax.image.resize(tiles, (len(tiles), *sides, channels), "bilinear")
 
 
 def fold(examples: jax.Array, factor: int) -> jax.Array:

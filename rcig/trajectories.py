@@ -11,12 +11,10 @@ Deviation: an epoch is ``N // batch_size`` whole batches; the reference's last o
 """
 
 import dataclasses
-import fcntl
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from rcig import training
 from rcig.errors import UserError
-from rcig.evaluation import _train
-from rcig.files import digest, disk_errors, json_digest, write
+from rcig.files import digest, disk_errors, json_digest, locked, write
 from rcig.initialize import everything
 from rcig.metrics import Progress
 from rcig.types import Dataset, Key, Model, PyTree
@@ -77,7 +75,7 @@ def record(key: Key, model: Model, dataset: Dataset, expert: Expert, count: int,
     snapshot = jax.eval_shape(flatten, _shapes(model))
     path, shape, dtype = folder / "snapshots.bin", (expert.epochs + 1, *snapshot.shape), np.dtype(snapshot.dtype)
     if _missing(path, _read(folder, settings, key), count, shape, dtype):
-        with _locked(folder):
+        with locked(folder / ".lock"):  # another run that records into it is waited for
             book = _read(folder, settings, key)
             _fill(path, book, _missing(path, book, count, shape, dtype), model, dataset, expert)
     return np.memmap(path, dtype, "r", shape=(count, *shape))
@@ -88,13 +86,13 @@ def _fill(path: Path, book: _Book, missing: list[int], model: Model, dataset: Da
     train_set, key = everything(dataset), jax.random.wrap_key_data(jnp.array(book.key, jnp.uint32))
     every = max(len(dataset.train.labels) // expert.batch_size, 1)
     settings = (expert.batch_size, "cross_entropy", "plain_sgd", expert.learning_rate)
-    recipe = _train.Recipe(expert.epochs * every, *settings, augmentation=expert.augmentation)
+    recipe = training.Recipe(expert.epochs * every, *settings, augmentation=expert.augmentation)
     flatten_all = jax.jit(jax.vmap(lambda variables: flatten(variables["params"])))
     with Progress(len(missing)) as progress:
         for done in range(0, len(missing), _TOGETHER):
             numbers = missing[done : done + _TOGETHER]
             keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.array(numbers))
-            trained = _train.trajectory(keys, model, train_set, recipe, every)
+            trained = training.trajectory(keys, model, train_set, recipe, every)
             snapshots = np.stack([np.asarray(flatten_all(variables)) for variables in trained], 1)
             _put(path, numbers, snapshots)
             book.sha256.update({str(i): digest(one) for i, one in zip(numbers, snapshots, strict=True)})
@@ -157,14 +155,3 @@ def _settings(model: Model, dataset: Dataset, expert: Expert) -> dict[str, Any]:
 
 def _shapes(model: Model) -> PyTree:
     return jax.eval_shape(model.init, jax.random.key(0))["params"]
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder; another run that records into it is waited for, and then finds them there."""
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -242,7 +242,7 @@ def test_the_published_rcig_layout_is_read(tmp_path):
         published(x_proto={}),
         published(x_proto=np.zeros((10, 32, 32, 3), np.complex64)),
         published(x_proto=np.full((10, 32, 32, 3), np.nan, np.float32)),
-        published(x_proto=np.zeros((10, 3, 32, 32), np.float32)),
+        published(x_proto=np.zeros((10, 32, 32, 4), np.float32)),
         published(y_proto=np.zeros((9, 10), np.float32)),
         published(y_proto=np.zeros((10, 9), np.float32)),
         published(x_proto=np.zeros((0, 32, 32, 3), np.float32)),
@@ -281,8 +281,6 @@ def test_export_and_back(tmp_path, suffix):
     assert path.read_bytes() == first
     with pytest.raises(UserError, match="classes"):
         formats.read(path, suffix, num_classes=10)
-    with pytest.raises(UserError, match="layout"):
-        formats.read(path, suffix, num_classes=K, layout="chwn")
     for i in range(0, len(first), max(1, len(first) // 40)):  # a flipped bit is noticed or harmless
         path.write_bytes(first[:i] + bytes([first[i] ^ 4]) + first[i + 1 :])
         try:
@@ -292,12 +290,41 @@ def test_export_and_back(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
-def test_a_foreign_npz_says_its_layout(tmp_path, layout):
-    images = np.arange(6 * 3 * 3 * 3, dtype=np.float64).reshape(6, 3, 3, 3)  # the shape alone does not tell
-    np.savez(tmp_path / "a.npz", images=images, labels=np.repeat(np.arange(3), 2), extra=np.zeros(2))
-    distilled = formats.read(tmp_path / "a.npz", "npz", num_classes=3, layout=layout)
-    np.testing.assert_array_equal(distilled.inputs, images if layout == "nhwc" else np.moveaxis(images, 1, -1))
+def test_channels_of_a_foreign_npz_come_last(tmp_path, layout):
+    images = np.arange(6 * 4 * 5 * 3, dtype=np.float64).reshape(6, 4, 5, 3)
+    stored = images if layout == "nhwc" else np.moveaxis(images, -1, 1)
+    np.savez(tmp_path / "a.npz", images=stored, labels=np.repeat(np.arange(3), 2), extra=np.zeros(2))
+    distilled = formats.read(tmp_path / "a.npz", "npz", num_classes=3)
+    np.testing.assert_array_equal(distilled.inputs, images)
     np.testing.assert_array_equal(distilled.labels, np.repeat(np.eye(3), 2, 0))
+
+
+@pytest.mark.parametrize("kind", ["numbers", "one-hot", "soft", "some", "undecided"])
+def test_rows_of_a_foreign_set_become_class_major(tmp_path, kind):
+    classes = {"some": np.array([2, 0, 2, 0]), "undecided": np.array([1, 1, 0, 1, 2, 2])}.get(kind, [2, 0, 1, 1, 0, 2])
+    rows = np.arange(float(len(classes)))[:, None] * np.ones(4)
+    one_hot = np.eye(3)[classes]
+    labels = {
+        "numbers": np.array(classes),
+        "soft": 0.8 * one_hot + 0.05,
+        "undecided": 0.8 * one_hot + 0.01 * rows[:, :3],
+    }
+    np.savez(tmp_path / "a.npz", inputs=rows, labels=labels.get(kind, one_hot))
+    found = formats.read(tmp_path / "a.npz", "npz", num_classes=3)
+    if kind == "undecided":  # learned labels; three rows are of class 1 by their largest entry
+        assert found.classes == [0, 1, 2] and found.inputs[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    else:
+        assert found.classes == sorted({*classes}) and found.card["ipc"] == 2
+        assert found.inputs[:, 0].tolist() == ([1, 3, 0, 2] if kind == "some" else [1, 4, 2, 3, 0, 5])
+        assert np.argmax(found.labels, 1).tolist() == sorted(classes)
+
+
+def test_hard_labels_of_unequal_classes_are_refused(tmp_path):
+    for rates in ({}, {"learning_rates": np.ones((1, 2))}):
+        classes = [1, 0, 1, 0, 2, 2] if rates else [0, 0, 0, 1, 2, 2]  # the order of a schedule's parts must stay
+        np.savez(tmp_path / "a.npz", inputs=np.ones((6, 4)), labels=np.array(classes), **rates)
+        with pytest.raises(UserError, match="one class after the other"):
+            formats.read(tmp_path / "a.npz", "npz", num_classes=3)
 
 
 def npz(**files: bytes) -> bytes:

@@ -282,7 +282,7 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     accuracies = json.loads((tmp_path / "pool" / "pool.json").read_text())["accuracies"]
     assert len(accuracies) == 4 and min(accuracies) > 0.5
 
-    real, calls = pretrain._train.train_networks, []
+    real, calls = pretrain.training.train_networks, []
 
     def dying(*args):
         calls.append(args)
@@ -290,7 +290,7 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(pretrain._train, "train_networks", dying)
+    monkeypatch.setattr(pretrain.training, "train_networks", dying)
     assert commands.call("rcig.pretrain.__main__", *POOL, f"--workdir={tmp_path}/again").status == 130
     assert commands.call("rcig.pretrain.__main__", *POOL, f"--workdir={tmp_path}/again").status == 0
     assert len(calls) == 3  # one group, the one that died, and the other group alone

@@ -93,7 +93,8 @@ def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):
         assert ended.status == 0, ended.err
     again = formats.read(tmp_path / "set.npz", "npz", num_classes=10)
     np.testing.assert_array_equal(again.inputs[..., 0], images[:, 0])
-    assert again.card["source"] == "res.pt"
+    assert again.card["source"] == "res.pt" and again.card["dataset"] == "digits"  # eval.py needs no more words
+    assert again.card["config"]["dataset"] == "digits" and again.card["class_names"] == [str(k) for k in range(10)]
     shown = np.asarray(Image.open(tmp_path / "pictures/4_4/4.png"))
     assert shown.min() == 0 and shown.max() == 255
 

@@ -11,9 +11,9 @@ import toy
 from PIL import Image
 
 from rcig import config as configs
-from rcig import experiment, matrix, report
+from rcig import experiment, matrix, report, training
 from rcig.errors import UserError
-from rcig.evaluation import _train, standard
+from rcig.evaluation import standard
 from rcig.evaluation.cross_arch import PRESETS, CrossArch, evaluate
 from rcig.lookup import find
 from rcig.models._names import POOLS, network
@@ -53,10 +53,10 @@ def test_each_architecture_has_the_accuracy_of_the_standard_protocol(few):
 def test_order_changes_nothing_and_a_second_set_compiles_nothing(few):
     synthetic, dataset = few
     one = evaluate(KEY, synthetic, dataset, None, CrossArch(**TINY))
-    compiled = _train._train._cache_size()
+    compiled = training._train._cache_size()
     two = evaluate(KEY, synthetic, dataset, None, CrossArch(**TINY | {"architectures": "MLPW4,ConvNetD1W4"}))
     assert two.details["architectures"] == one.details["architectures"]
-    assert _train._train._cache_size() == compiled > 0
+    assert training._train._cache_size() == compiled > 0
 
 
 def test_both_runs_are_reported_where_there_is_an_augmentation(few):

@@ -10,11 +10,10 @@ import pytest
 import toy
 from jax import lax
 
-from rcig import lookup, sharding
+from rcig import lookup, metrics, sharding
+from rcig import training as train
 from rcig.augment import mirrored
 from rcig.errors import UserError
-from rcig.evaluation import _train as train
-from rcig.evaluation._train import Recipe, test_accuracy, train_networks
 from rcig.evaluation.standard import (
     PRESETS,
     Result,
@@ -22,6 +21,7 @@ from rcig.evaluation.standard import (
     evaluate,
 )
 from rcig.initialize import everything, real
+from rcig.training import Recipe, test_accuracy, train_networks
 from rcig.types import Batch, Dataset, Model, Outputs, Synthetic
 
 SHAPE, CLASSES = (4, 4, 1), 3
@@ -202,14 +202,17 @@ def test_running_statistics_are_carried(dataset):
     test_accuracy(model, variables, dataset.test)
 
 
-def test_progress_reaches_the_end_with_a_falling_loss(dataset):
-    seen = []
+@pytest.mark.parametrize("silence", [0.0, 600.0])
+def test_a_long_training_says_how_far_it_is(dataset, monkeypatch, capsys, silence):
+    monkeypatch.setattr(metrics, "_SILENCE", silence)
     recipe = Recipe(300, 100, "cross_entropy", "adam", 1e-2)
-    synthetic = real(jax.random.key(0), dataset, 2)
-    train_networks(jax.random.key(0), MLP, synthetic, recipe, 2, lambda *args: seen.append(args))
-    steps = [done for done, _, _ in seen]
-    assert steps == sorted(set(steps)) and seen[-1][:2] == (300, 300)
-    assert seen[-1][2] < seen[0][2]
+    train_networks(jax.random.key(0), MLP, real(jax.random.key(0), dataset, 2), recipe, 2)
+    lines = capsys.readouterr().err.splitlines()
+    if silence:
+        assert not lines
+    else:
+        assert lines[0].startswith("step 8/300") and lines[-1].startswith("step 300/300 (100 %)")
+        assert float(lines[-1].split("loss ")[1]) < float(lines[0].split("loss ")[1])
 
 
 @pytest.mark.parametrize("chunk", [7, 101, 1000])

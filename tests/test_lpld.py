@@ -19,9 +19,9 @@ from rcig import artefact, diversity, experiment, loop
 from rcig import config as configs
 from rcig.augment.crops import crop
 from rcig.errors import UserError
-from rcig.evaluation._train import Recipe
 from rcig.models._batch_norm_statistics import layers, statistics
 from rcig.models._layers import as_model, outputs
+from rcig.training import Recipe
 from rcig.types import Batch, Synthetic
 
 KEY = jax.random.key(0)

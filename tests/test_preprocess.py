@@ -32,7 +32,7 @@ def fit(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("kind", ["none", "standard", "zca"])
+@pytest.mark.parametrize("kind", ["none", "standard", "zca", "mtt_zca"])
 def test_decode_undoes_encode(kind, dtype, fit):
     mine = raw(dtype=dtype)
     fitted = fit(kind, "mine", mine)
@@ -42,7 +42,7 @@ def test_decode_undoes_encode(kind, dtype, fit):
     np.testing.assert_allclose(fitted.decode(encoded), pixels, atol=3e-6)
     assert fitted.decode(encoded * 100).max() == 1 and fitted.decode(encoded * 100).min() == 0
     told = json.loads(json.dumps(fitted.describe()))
-    assert told["kind"] == kind and told["image"] is True and ("zca" in told) == (kind == "zca")
+    assert told["kind"] == kind and told["image"] is True and ("zca" in told) == (kind in ("zca", "mtt_zca"))
 
 
 def test_standard_constants_are_those_of_the_table_or_measured(fit):
@@ -77,6 +77,18 @@ def test_whitened_covariance_is_the_shrunk_identity(features, rows, seed):
     np.testing.assert_allclose(matrix @ covariance @ matrix, shrunk, atol=1e-10)
     np.testing.assert_allclose(matrix @ inverse, np.eye(features), atol=1e-10)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
+
+
+def test_mtt_whitens_pixels_with_an_absolute_regulariser(fit):
+    mine = raw((4, 3, 3), 300)
+    x = mine.train_inputs.reshape(300, -1) / 255
+    values, vectors = np.linalg.eigh(np.cov(x, rowvar=False, bias=True) + 0.1 * np.eye(36))
+    expected = (x - x.mean(0)) @ vectors @ np.diag(values**-0.5) @ vectors.T
+    fitted = fit("mtt_zca", "cifar10", mine)  # no constants of the set come in
+    np.testing.assert_allclose(fitted.encode(mine.train_inputs).reshape(300, -1), expected, atol=1e-5)
+    assert fitted.describe()["zca"]["digest"] != fit("zca", "cifar10", mine).describe()["zca"]["digest"]
+    with pytest.raises(UserError, match="'mtt_zca' is for images"):
+        fit("mtt_zca", "mine", mine._replace(train_inputs=x.astype(np.float32)))
 
 
 def test_fewer_rows_than_features_leaves_the_rest_unscaled():

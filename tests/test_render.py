@@ -91,6 +91,18 @@ def test_a_terminal_gets_one_live_line(clock):
     assert text.count("\n") == 1 and text.endswith("\n") and text.count("\r") == 101
 
 
+def test_a_passing_line_comes_late_and_does_not_stay(clock):
+    for seconds, shown in ((2, False), (40, True)):
+        stream = Terminal()
+        with metrics.Progress(10, stream, passing=True) as progress:
+            for step in range(1, 11):
+                clock[0] += seconds / 10
+                progress.update(step, {"loss": 1.0})
+        text = stream.getvalue()
+        assert "\n" not in text and bool(text) == shown and (not shown or text.endswith("\r\033[K"))
+    assert "step 1/10" not in text and "step 2/10" in text  # of 40 s the first five are silent
+
+
 def test_slow_steps_and_long_times_read_well(clock):
     stream = io.StringIO()
     progress = metrics.Progress(10_000, stream)

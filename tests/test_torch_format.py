@@ -150,7 +150,7 @@ def test_mtt_sets_bring_their_rate_and_distributions_stay(tmp_path):
         save(tmp_path / name, tensor(array, "0"), {"0": array})
     found = formats.read(tmp_path / "images_best.pt", "mtt", num_classes=3)
     assert found.learning_rates.shape == (1, 1) and found.learning_rates[0, 0] == rate
-    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_array_equal(found.labels, labels[[1, 4, 0, 3, 2, 5]])  # class-major
 
 
 def test_idc_sets_are_unfolded_and_encoded(tmp_path):
@@ -167,6 +167,15 @@ def test_idc_sets_are_unfolded_and_encoded(tmp_path):
     save(path, [tensor(pixels, "0"), tensor(labels, "1")], {"0": pixels, "1": labels})
     with pytest.raises(UserError, match=r"no pixels in \[0, 1\]"):
         read(format="idc")
+
+
+def test_idc_sets_of_224_pixels_hold_nine_examples_an_image(tmp_path):
+    pixels, labels = RNG.uniform(size=(2, 3, 224, 224)).astype("f4"), np.arange(2)
+    path = save(tmp_path / "data.pt", [tensor(pixels, "0"), tensor(labels, "1")], {"0": pixels, "1": labels})
+    found = formats.read(path, "idc", num_classes=2)
+    assert found.inputs.shape == (18, 224, 224, 3)
+    np.testing.assert_allclose(found.inputs[9 + 4, 0, 0], pixels[1, :, 75, 75], rtol=1e-5)  # the middle tile of 75 x 75
+    np.testing.assert_allclose(found.inputs[8, -1, -1], 0.5, rtol=1e-5)  # 3 x 75 is one more than 224
 
 
 def test_kip_sets_are_read(tmp_path):
@@ -208,7 +217,7 @@ def test_torn_and_foreign_files_are_error_lines(tmp_path):
         ({"data": [[tensor(LABELS, "1"), tensor(LABELS, "1")]]}, r"must be a tensor \(M, C, H, W\), not \(6,\)"),
         ({"data": [[tensor(IMAGES, "0"), 5]]}, "labels must be an array"),
         ({"data": [[tensor(IMAGES, "0"), tensor(LABELS[:5], "1", size=6)]]}, "same number of rows"),
-        ({"data": [[tensor(IMAGES.reshape(6, 8, 8, 3), "0"), tensor(LABELS, "1")]]}, "must end in 1 or 3 channels"),
+        ({"data": [[tensor(IMAGES.reshape(6, 8, 8, 3), "0"), tensor(LABELS, "1")]]}, "must have 1 or 3 channels"),
     ],
 )
 def test_what_is_no_set_says_why(tmp_path, content, message):

@@ -11,9 +11,8 @@ import pytest
 import toy
 
 from methods.trajectory_matching import Learned, TrajectoryMatching
-from rcig import trajectories
+from rcig import training, trajectories
 from rcig.errors import UserError
-from rcig.evaluation import _train
 from rcig.evaluation.standard import PRESETS, Standard
 from rcig.initialize import everything
 from rcig.models import mlp
@@ -146,9 +145,9 @@ def test_experts_are_what_the_evaluations_training_loop_makes(tmp_path):
     experts = trajectories.record(KEY, MODEL, toy.dataset(), EXPERT, 2, tmp_path)
     assert experts.shape == (2, 3, sum(leaf.size for leaf in jax.tree.leaves(MODEL.init(KEY)["params"])))
     assert experts.dtype == np.float64
-    recipe = _train.Recipe(2 * 3, 64, "cross_entropy", "plain_sgd", 0.05)
+    recipe = training.Recipe(2 * 3, 64, "cross_entropy", "plain_sgd", 0.05)
     keys = jnp.stack([jax.random.fold_in(KEY, 1)])
-    *_, last = _train.trajectory(keys, MODEL, everything(toy.dataset()), recipe, 6)
+    *_, last = training.trajectory(keys, MODEL, everything(toy.dataset()), recipe, 6)
     unflatten = trajectories.unflatten(MODEL)
     assert_close(unflatten(jnp.asarray(experts[1, -1])), jax.tree.map(lambda a: a[0], last["params"]))
     assert float(np.abs(experts[:, 1] - experts[:, 0]).max()) > 1e-3

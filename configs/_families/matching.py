@@ -3,8 +3,7 @@
 DC: Zhao et al., ICLR 2021; DSA: Zhao & Bilen, ICML 2021; DM: Zhao & Bilen, WACV 2023; MTT: Cazenavette et al., CVPR
 2022. The numbers of steps are those after which the papers measure: 1000 networks for DC and DSA, with a match for
 every image of a class, at most 50, and 20,000 networks for DM. (The reference takes one more before it saves.) MTT's
-paper says the best of 5000 steps; where it whitens, ours is RCIG's whitening of standardised images, its own is of
-pixels in [0, 1] with 0.1 added to every variance. The functions take any data set and ipc.
+paper says the best of 5000 steps. The functions take any data set and ipc.
 """
 
 from ml_collections import ConfigDict
@@ -85,7 +84,7 @@ def mtt(dataset: str, ipc: int, num_steps: int = 5000) -> ConfigDict:
     config.method = ConfigDict({"name": "trajectory_matching", "augmentation": _augmentation(dataset)} | options)
     config.labels.name = "one_hot"  # rows that sum to 0 make a loss without a minimum, where labels are learned
     if whitened and dataset.startswith("cifar"):
-        config.preprocessing = "zca"
+        config.preprocessing = "mtt_zca"
     return _stepped(config, num_steps, 1)
 
 

@@ -18,7 +18,7 @@ A stage leaves its result in the workdir (teacher/, class_statistics/, checkpoin
 Deviations: class statistics are exact by default, where the released code keeps a running average (``ema``); images
 start at displayable values, where the released code clips after the first step only; they are kept at the nearest of
 256 levels, not truncated to one and compressed as JPEG; SRe2L's batches hold every class, where the released ones hold
-100. Teachers learn by the recipes of rcig/evaluation/_train.py, without the published warm-up, cosine and random
+100. Teachers learn by the recipes of rcig/training.py, without the published warm-up, cosine and random
 resized crops. Total variation and the l2 norm of the images are left out: their weights are 0 in every published
 script.
 """

@@ -24,10 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from methods.lpld.teaching import teach
-from rcig import augment, sharding
+from rcig import augment, sharding, training
 from rcig.checkpoint import kept, zeros
 from rcig.errors import UserError, must_be_positive
-from rcig.evaluation import _train
 from rcig.files import write
 from rcig.models._batch_norm_statistics import Moments, layers, statistics
 from rcig.teacher import FOLDER, Teacher, empty, load
@@ -51,7 +50,7 @@ class Options:
     teacher: str = ""  # another run's workdir, whose teacher is taken; empty: one is trained
     teacher_steps: int = 2000
     teacher_batch_size: int = 256
-    teacher_optimiser: str = "adam"  # see rcig/evaluation/_train.py
+    teacher_optimiser: str = "adam"  # see rcig/training.py
     teacher_learning_rate: float = 1e-3
     teacher_weight_decay: float = 0.0  # sgd
     teacher_augmentation: str = ""  # see rcig/augment; in training and while class statistics are taken
@@ -210,11 +209,11 @@ def _unseen(model: Model, dataset: Dataset, kind: str) -> Seen:
 def _trained(key: Key, options: Options, dataset: Dataset, folder: Path) -> Teacher:
     variables = teach(key, options.model, dataset, _recipe(options), folder)
     one = jax.tree.map(lambda a: a[None], variables)
-    return Teacher(variables, float(_train.test_accuracy(options.model, one, dataset.test)[0]))
+    return Teacher(variables, float(training.test_accuracy(options.model, one, dataset.test)[0]))
 
 
-def _recipe(options: Options) -> _train.Recipe:
-    return _train.Recipe(
+def _recipe(options: Options) -> training.Recipe:
+    return training.Recipe(
         options.teacher_steps,
         options.teacher_batch_size,
         "cross_entropy",

@@ -142,7 +142,7 @@ def displacement(
     offset: jax.Array | None = None,
     fill: jax.Array | None = None,
 ) -> Warp:
-    """Return the warp of these images with these parts; it is still where nothing is said."""
+    """Return the warp of these images with these parts, the identity where none is given."""
     if matrix is None:
         matrix = jnp.broadcast_to(jnp.eye(2, dtype=images.dtype), (len(images), 2, 2))
     if offset is None:

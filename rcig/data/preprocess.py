@@ -1,7 +1,8 @@
-"""Between pixels and model inputs, both ways: kinds ``none``, ``standard``, ``zca`` and ``dc_standard``.
+"""Between pixels and model inputs, both ways: kinds ``none``, ``standard``, ``zca``, ``dc_standard`` and ``mtt_zca``.
 
     standard(x) = (x - mean_c) / std_c    channel by channel (last axis), x in [0, 1] where x is a picture
-    zca(x) = whitening of standard(x)     see ``whitening``
+    zca(x) = whitening of standard(x)     see ``whitening``; RCIG's
+    mtt_zca(x) = whitening of x           0.1 is added to every variance; MTT's, TESLA's, DATM's
 
 Constants of the known sets are those of the RCIG, DC and DD references; of other sets, USPS too (DD's are of another
 copy of it), they are measured on the train split.
@@ -192,16 +193,24 @@ def _dc_standard(name: str, raw: Raw, cache_dir: Path) -> Preprocessing:
 
 
 def _zca(name: str, raw: Raw, cache_dir: Path) -> Preprocessing:
-    standard = _standard(name, raw, cache_dir)
+    return _whitened("zca", _standard(name, raw, cache_dir), raw, cache_dir, relative=True)
+
+
+def _mtt_zca(name: str, raw: Raw, cache_dir: Path) -> Preprocessing:
+    return _whitened("mtt_zca", _none(name, raw, cache_dir), raw, cache_dir, relative=False)
+
+
+def _whitened(kind: str, before: Preprocessing, raw: Raw, cache_dir: Path, relative: bool) -> Preprocessing:
+    """Return a preprocessing and then whitening. Raises UserError for what is no picture."""
     if raw.train_inputs.ndim != 4 or not raw.is_image:
         raise UserError(
-            "preprocessing 'zca' is for images (N, H, W, C), uint8 or in [0, 1], "
+            f"preprocessing {kind!r} is for images (N, H, W, C), uint8 or in [0, 1], "
             f"not for {raw.train_inputs.dtype} of shape {raw.train_inputs.shape}: use 'standard' or 'none'"
         )
-    parameters = (standard.mean, standard.std, whitening.REGULARISER, whitening.BLOCK)
-    key = cache.digest(raw.train_inputs, *parameters)
-    fitted = whitening.fit(raw.train_inputs, standard.standardise, key, cache_dir)
-    return Preprocessing("zca", standard.mean, standard.std, True, fitted)
+    parameters = (before.mean, before.std, whitening.REGULARISER, whitening.BLOCK)
+    key = cache.digest(raw.train_inputs, *parameters, *([] if relative else ["absolute"]))
+    fitted = whitening.fit(raw.train_inputs, before.standardise, key, cache_dir, relative)
+    return Preprocessing(kind, before.mean, before.std, True, fitted)
 
 
 KINDS: dict[str, Callable[[str, Raw, Path], Preprocessing]] = {
@@ -209,4 +218,5 @@ KINDS: dict[str, Callable[[str, Raw, Path], Preprocessing]] = {
     "standard": _standard,
     "zca": _zca,
     "dc_standard": _dc_standard,
+    "mtt_zca": _mtt_zca,
 }

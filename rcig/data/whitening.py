@@ -1,13 +1,14 @@
-"""ZCA whitening with a relative regulariser, for whole images or for interleaved blocks of large ones.
+"""ZCA whitening, for whole images or for interleaved blocks of large ones.
 
 With mu and Sigma the mean and covariance of the standardised, flattened (H, W, C) training images, eps = r tr(Sigma)/d
 and Sigma + eps I = U diag(s) U^T,
 
     encode(x) = (x - mu) W,    W = U s^(-1/2) U^T,    decode(z) = z W^-1 + mu,    W^-1 = U s^(1/2) U^T
 
-as in the RCIG reference (r = 0.1). Where there are fewer observations N than features d, the entries of s beyond the
-N-th largest are 1. Images larger than 64 pixels are taken apart into interleaved (polyphase) sub-images of 64 x 64,
-which share one W made from the mean of their covariances; each keeps its own mu, and each is an observation.
+as in the RCIG reference (r = 0.1); or eps = r, as MTT's. Where there are fewer observations N than features d, the
+entries of s beyond the N-th largest are 1. Images larger than 64 pixels are taken apart into interleaved (polyphase)
+sub-images of 64 x 64, which share one W made from the mean of their covariances; each keeps its own mu, and each is an
+observation.
 """
 
 import logging
@@ -21,7 +22,7 @@ import numpy as np
 from rcig.data import cache
 from rcig.errors import UserError
 
-REGULARISER = 0.1  # relative to the mean eigenvalue
+REGULARISER = 0.1
 BLOCK = 64  # pixels
 MAX_FEATURES = 16384  # an eigen-decomposition beyond that would take days
 
@@ -49,8 +50,8 @@ class Whitening:
         return merge(inputs.shape, _times(take_apart(inputs, self.factor), self.inverse) + self.mean, self.factor)
 
 
-def fit(images: np.ndarray, standardise: Standardise, key: str, cache_dir: Path) -> Whitening:
-    """Fit on training pixels (N, H, W, C), or find under ``key`` in the cache.
+def fit(images: np.ndarray, standardise: Standardise, key: str, cache_dir: Path, relative: bool = True) -> Whitening:
+    """Fit on training pixels (N, H, W, C), or find under ``key`` in the cache; the regulariser may be relative.
 
     Cost: 2 N d^2 operations in float64 on the host, a chunk of rows at a time, and about 20 d^3 for eigenvectors and
     products: CIFAR-10 (d = 3072) a minute or two, 64-pixel images (d = 12288) an hour. Raises UserError for d > 16384.
@@ -62,7 +63,7 @@ def fit(images: np.ndarray, standardise: Standardise, key: str, cache_dir: Path)
             f"ZCA of {features} features a block needs a {features} x {features} matrix, over {MAX_FEATURES}: "
             "use preprocessing 'standard' or a resolution that is a multiple of 64 or below"
         )
-    fitted = cache.remember(cache_dir, f"zca-{key}", partial(_fit, images, standardise, factor))
+    fitted = cache.remember(cache_dir, f"zca-{key}", partial(_fit, images, standardise, factor, relative))
     return Whitening(**{name: np.asarray(array) for name, array in fitted.items()}, factor=factor, digest=key)
 
 
@@ -80,11 +81,11 @@ def moments(chunks: Iterator[np.ndarray], factor: int) -> tuple[np.ndarray, np.n
     return mean, gram / count - mean.T @ mean / factor**2, count
 
 
-def matrices(covariance: np.ndarray, count: int, regulariser: float = REGULARISER) -> tuple[np.ndarray, np.ndarray]:
+def matrices(covariance: np.ndarray, count: int, relative: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return W and its inverse (d, d) for a covariance (d, d) of ``count`` observations, in its precision."""
     features = len(covariance)
     values, vectors = np.linalg.eigh(covariance)  # ascending
-    spectrum = values + regulariser * np.trace(covariance) / features
+    spectrum = values + REGULARISER * (np.trace(covariance) / features if relative else 1)
     _log.info("eigenvalues of the regularised covariance: %.4g to %.4g", spectrum[0], spectrum[-1])
     spectrum[: max(0, features - count)] = 1
     return (vectors * spectrum**-0.5) @ vectors.T, (vectors * spectrum**0.5) @ vectors.T
@@ -115,11 +116,11 @@ def _times(blocks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return (blocks.reshape(-1, blocks.shape[-1]) @ matrix).reshape(blocks.shape)
 
 
-def _fit(images: np.ndarray, standardise: Standardise, factor: int) -> cache.Arrays:
+def _fit(images: np.ndarray, standardise: Standardise, factor: int, relative: bool) -> cache.Arrays:
     rows = max(1, 2**27 // (8 * int(np.prod(images.shape[1:]))))  # 128 MB a chunk
     chunks = (standardise(images[start : start + rows], np.float64) for start in range(0, len(images), rows))
     _log.info("fitting ZCA to %d images; the result is cached", len(images))
     mean, covariance, count = moments(chunks, factor)
-    matrix, inverse = matrices(covariance, count)
+    matrix, inverse = matrices(covariance, count, relative)
     fitted = {"matrix": matrix, "inverse": inverse, "mean": mean}
     return {name: array.astype(np.float32) for name, array in fitted.items()}

@@ -17,9 +17,10 @@ import optax
 from jax import lax
 
 from rcig.errors import UserError
-from rcig.evaluation._train import Progress, State, learn, over_networks
 from rcig.losses import kl_divergence
+from rcig.metrics import Progress
 from rcig.soft_labels import LabelPool
+from rcig.training import State, learn, over_networks
 from rcig.types import Key, Model, Variables
 from rcig.views import apply_view
 
@@ -35,7 +36,6 @@ def train_students(
     inputs: np.ndarray,
     pool: LabelPool,
     protocol: "SoftLabels",
-    progress: Progress | None = None,
 ) -> Variables:
     """Train ``num_networks`` students together, each with its own start and draws. Returns leaves (n, ...)."""
     keys = jax.random.split(key, protocol.num_networks)
@@ -48,12 +48,12 @@ def train_students(
     task = _Task(model, protocol, pool.spec.mix, pool.batches, num_steps)
     inputs, state = jnp.asarray(inputs, jnp.float32), _start(task, keys)
     size = max(1, _DISPATCHED // pool.spec.batch_size)
-    for start in range(0, num_steps, size):
-        stop = min(start + size, num_steps)
-        steps = np.minimum(np.arange(start, start + size), num_steps - 1)  # always as many: one program
-        state = _train(task, keys, state, inputs, pool.read(places[:, steps]), start, stop)
-        if progress is not None:
-            progress(stop, num_steps, float(jnp.mean(state.loss)))
+    with Progress(num_steps, passing=True) as progress:
+        for start in range(0, num_steps, size):
+            stop = min(start + size, num_steps)
+            steps = np.minimum(np.arange(start, start + size), num_steps - 1)  # always as many: one program
+            state = _train(task, keys, state, inputs, pool.read(places[:, steps]), start, stop)
+            progress.update(stop, {"loss": jnp.mean(state.loss)})
     return state.variables
 
 

@@ -20,9 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcig import schedule
+from rcig import schedule, training
 from rcig.errors import UserError, must_be_at_least_one
-from rcig.evaluation import _train
 from rcig.evaluation._details import measure
 from rcig.evaluation.standard import Result, check_fits
 from rcig.schedule import modified
@@ -73,7 +72,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     if synthetic.learning_rates is None:
         synthetic = _with_best_rate(key_rate, synthetic, dataset, model, protocol)
     learned = _learn(model, protocol.label_softmax, key_train, networks, jax.tree.map(jnp.asarray, synthetic))
-    test = partial(_train.test_accuracy, model, chunk=protocol.test_chunk)
+    test = partial(training.test_accuracy, model, chunk=protocol.test_chunk)
     details = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
     if protocol.attack:
         attacked = _attacked(dataset, protocol.attack)
@@ -128,7 +127,7 @@ def _with_best_rate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Mod
 
     def score(candidate):
         trained = _learn(model, False, key, networks, candidate)
-        return np.mean(_train.test_accuracy(model, trained, train, protocol.test_chunk))
+        return np.mean(training.test_accuracy(model, trained, train, protocol.test_chunk))
 
     return max(candidates, key=score)
 
@@ -137,7 +136,7 @@ def _with_best_rate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Mod
 def _learn(model, label_softmax, key, networks, synthetic):
     size = len(jax.tree.leaves(networks)[0])
     learn = lambda at: schedule.learn(at[0], model, at[1], synthetic, label_softmax)
-    return _train.over_networks(learn)((jax.random.split(key, size), networks))
+    return training.over_networks(learn)((jax.random.split(key, size), networks))
 
 
 make = Bptt

@@ -29,8 +29,8 @@ from rcig.errors import UserError, must_be_at_least_one
 from rcig.evaluation import standard
 from rcig.evaluation._details import OneRun, chart, line, measure
 from rcig.evaluation._ranks import auc
-from rcig.evaluation._train import test_accuracy, trajectory
 from rcig.evaluation.standard import Result, check_fits, own_rate
+from rcig.training import test_accuracy, trajectory
 from rcig.types import Batch, Dataset, Key, Model, Synthetic, Variables
 
 

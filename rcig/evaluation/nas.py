@@ -3,16 +3,17 @@
     python eval.py --distilled=runs/dc_cifar10_ipc10 --protocol=nas                            # 720 networks
     python eval.py --distilled=checkpoints/rcig_digits_ipc10 --protocol=nas --config.eval.preset=small
 
-Zhao et al. 2021, section 4.4: every network of the grid is trained on the set (its proxy accuracy) and on the whole
-training split (its reference accuracy), both asked about a held-out part of the training split; the test split is only
-told what the network of the best proxy accuracy is worth after training on the whole. `Nas.top` asks for Spearman's
+Zhao et al. 2021, section 4.4: every network of the grid is trained on the set (its proxy accuracy) and on the training
+split (its reference accuracy), both asked about a held-out part of the training split; the test split is only
+told what the network of the best proxy accuracy is worth after its reference training. `Nas.top` asks for Spearman's
 correlation over the networks of the best reference accuracy, too: a proxy must above all rank good ones.
 
 Reference accuracies do not depend on the set. They are kept in the file ``eval.reference``, from which a stopped search
 goes on and the next set starts.
 
-Deviations: the set may have been distilled from the held-out part, too, as the papers' were; they do not say whose top
-networks they mean, ours are the reference's. On NAS-Bench-201 others found no or a negative correlation.
+Deviations: networks of the reference, the chosen one too, do not learn the held-out part, the paper trains its choice
+again on everything; the set may have been distilled from the held-out part, too, as the papers' were; they do not say
+whose top networks they mean, ours are the reference's. On NAS-Bench-201 others found no or a negative correlation.
 """
 
 import dataclasses
@@ -33,10 +34,10 @@ from rcig.errors import UserError, must_be_at_least_one, unknown
 from rcig.evaluation import _details, _reference, standard
 from rcig.evaluation._details import OneRun, chart, measure, points
 from rcig.evaluation._ranks import spearman
-from rcig.evaluation._train import Recipe, forget, test_accuracy, train_networks
 from rcig.evaluation.cross_arch import named_model
 from rcig.evaluation.standard import Result, Standard, check_fits
 from rcig.files import json_digest
+from rcig.training import Recipe, forget, test_accuracy, train_networks
 from rcig.types import Batch, Dataset, Key, Model, Synthetic
 
 _PROGRAMS = 32  # networks whose compiled programs are kept for the next set: about 50 MB each
@@ -100,8 +101,8 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     """Train the grid on the set and, as far as ``eval.reference`` does not know them, on the training split.
 
     ``model`` is not used. A network's draws depend on its name and the key alone.
-    Returns: the test accuracies of the networks trained on the whole of the architecture that the set chose (the first
-    of equally good ones). ``details`` holds ``chosen`` and ``best`` (by the reference), ``spearman`` over all and the
+    Returns: the test accuracies of the reference's networks of the architecture that the set chose (the first of
+    equally good ones). ``details`` holds ``chosen`` and ``best`` (by the reference), ``spearman`` over all and the
     top shares (None where it is undefined), seconds and bytes of the proxies, and ``networks``: each one's accuracies.
     Raises: UserError, before anything is trained, for a network that does not fit the examples.
     Cost: the sum of the architectures', each compiled twice.

@@ -19,9 +19,9 @@ import numpy as np
 
 from rcig.errors import UserError, must_be_positive, unknown
 from rcig.evaluation._students import train_students
-from rcig.evaluation._train import Progress, test_accuracy
 from rcig.evaluation.standard import Result, check_fits
 from rcig.soft_labels import GRANULARITIES, ORDERS, LabelPool, image_digest
+from rcig.training import test_accuracy
 from rcig.types import Dataset, Key, Model, Synthetic
 from rcig.views import kept
 
@@ -89,7 +89,6 @@ def evaluate(
     dataset: Dataset,
     model: Model,
     protocol: SoftLabels,
-    progress: Progress | None = None,
 ) -> Result:
     """Train fresh networks on a set's images and the soft labels of its pool, and test them after the last step.
 
@@ -101,7 +100,7 @@ def evaluate(
     with _pool_of(key_label, synthetic, dataset, protocol) as whole:
         ratio = protocol.pruning_ratio
         pool = whole.prune(ratio, granularity=protocol.granularity, order=protocol.order) if ratio else whole
-        variables = train_students(key_train, model, synthetic.inputs, pool, protocol, progress)
+        variables = train_students(key_train, model, synthetic.inputs, pool, protocol)
     details = {"records": len(pool), "label_bytes": pool.nbytes, "image_bytes": pool.image_bytes}
     details |= {"label_to_image_bytes": pool.nbytes / pool.image_bytes, "pruning_ratio": 1 - len(pool) / pool.total}
     return Result(test_accuracy(model, variables, dataset.test, protocol.test_chunk), details=details)

@@ -18,7 +18,7 @@ import numpy as np
 
 from rcig.augment import mirrored
 from rcig.errors import UserError
-from rcig.evaluation._train import Progress, Recipe, test_accuracy, train_networks
+from rcig.training import Recipe, test_accuracy, train_networks
 from rcig.types import Dataset, Key, Model, Synthetic
 
 _OWN_RATE = 0.01  # of a set that has learned none, where the protocol wants the set's own
@@ -33,7 +33,8 @@ class Standard:
     every step has its own key; rows of a large set come in shuffled passes, not independent draws. From DC's: a step
     always has ``batch_size`` rows (no shorter last batch of a pass), `rcig.augment` says how ``dc:`` operations
     interpolate, and a set made with batch norm is judged with it (DC's mode SS; its S has instance norm instead:
-    ``eval.model.norm=instance``).
+    ``eval.model.norm=instance``), here without the crops, noise and longer training that DC gives such a network, which
+    ``cross_arch`` has. DC's deviations are over five sets, of 20 networks each; ours over the networks of one set.
     """
 
     num_networks: int = 5  # fresh networks, each with its own key
@@ -152,7 +153,6 @@ def evaluate(
     dataset: Dataset,
     model: Model,
     protocol: Standard,
-    progress: Progress | None = None,
 ) -> Result:
     """Train fresh networks on the set under a protocol and test them.
 
@@ -168,7 +168,7 @@ def evaluate(
 
     def run(key, augmentation):
         recipe = protocol.recipe(size, augmentation, own_rate(synthetic))
-        variables = train_networks(key, model, train_set, recipe, protocol.num_networks, progress)
+        variables = train_networks(key, model, train_set, recipe, protocol.num_networks)
         return test_accuracy(model, variables, dataset.test, protocol.test_chunk)
 
     if not protocol.augmentation:

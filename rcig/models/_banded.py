@@ -35,7 +35,7 @@ _IMAGES = 16  # at a time
 
 
 def suits(kernel: tuple[int, ...]) -> bool:
-    """Return whether a kernel (h,w,C,O) is met faster so."""
+    """Return whether a kernel (h,w,C,O) runs faster as a banded matrix product."""
     height, width, inputs, outputs = kernel
     return height * width >= _TAPS and (inputs * outputs <= _CHANNELS or outputs == 1)
 

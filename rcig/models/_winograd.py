@@ -42,7 +42,7 @@ _WASTE = 1.6  # outputs computed for each that is wanted, at most
 
 
 def suits(kernel: tuple[int, ...], outputs: tuple[int, ...]) -> bool:
-    """Return whether a kernel (h,w,C,O) and outputs (B,H',W',O) are met faster so, and may be: not if to float32."""
+    """Return whether a kernel (h,w,C,O) and outputs (B,H',W',O) run faster so, and may: not at float32 precision."""
     height, width = _grid(outputs[1:3])
     enough = min(kernel[2:]) >= _CHANNELS and outputs[0] * height * width >= _TILES
     rounded = jax.config.jax_default_matmul_precision not in ("float32", "highest")

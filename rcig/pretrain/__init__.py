@@ -13,10 +13,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from rcig import experiment, sharding
+from rcig import experiment, sharding, training
 from rcig.checkpoint import Checkpoints, zeros
 from rcig.errors import UserError
-from rcig.evaluation import _train
 from rcig.files import write
 from rcig.initialize import everything
 from rcig.metrics import Progress
@@ -59,19 +58,19 @@ def pretrain(config: ConfigDict, workdir: Path) -> list[float]:
                 done, pool = checkpoints.restore(pool)
             while done < options.num_networks:
                 key = jax.random.fold_in(jax.random.key(config.seed), done)
-                group = sharding.fetch(_train.train_networks(key, model, train_set, recipe, options.group))
+                group = sharding.fetch(training.train_networks(key, model, train_set, recipe, options.group))
                 for leaf, new in zip(jax.tree.leaves(pool), jax.tree.leaves(group), strict=True):
                     leaf[done : done + options.group] = new
                 done += options.group
                 checkpoints.save(done, pool)
                 progress.update(done, {})
-        accuracies = [float(a) for a in _train.test_accuracy(model, pool, dataset.test)]
+        accuracies = [float(a) for a in training.test_accuracy(model, pool, dataset.test)]
         write(workdir / "pool.json", (json.dumps({"accuracies": accuracies}, indent=1) + "\n").encode())
     return accuracies
 
 
-def _recipe(options: ConfigDict) -> _train.Recipe:
-    return _train.Recipe(
+def _recipe(options: ConfigDict) -> training.Recipe:
+    return training.Recipe(
         options.num_steps,
         options.batch_size,
         "cross_entropy",

@@ -1,4 +1,4 @@
-"""Train several fresh networks on one set, together, and test them. The only training loop of the evaluations.
+"""Train several fresh networks on one set, together, and test them: for evaluations, pools, experts and teachers.
 
     recipe = Recipe(num_steps=1000, batch_size=20, loss="mse", optimiser="adam", learning_rate=1e-4)
     variables = train_networks(key, model, synthetic, recipe, num_networks=5)   # every leaf (5, ...)
@@ -23,9 +23,8 @@ from jax import lax
 from rcig import augment, losses, sharding
 from rcig.chunks import training_gradient
 from rcig.errors import UserError, unknown
+from rcig.metrics import Progress
 from rcig.types import Batch, Key, Model, PyTree, Synthetic, Variables
-
-Progress = Callable[[int, int, float], None]  # steps done, steps in all, mean training loss of the last step
 
 
 @dataclass(frozen=True)
@@ -136,14 +135,13 @@ def train_networks(
     synthetic: Synthetic,
     recipe: Recipe,
     num_networks: int,
-    progress: Progress | None = None,
 ) -> Variables:
     """Train ``num_networks`` fresh networks; each has its own initialisation, order of rows and augmentation.
 
     A set larger than ``batch_size`` is taken in passes: every pass shuffles all rows and takes ``M // batch_size``
     whole batches (rows left over wait for another pass). ``learning_rates`` of the set are not used.
 
-    Args: synthetic inputs (M, ...), labels (M, K). ``progress`` is called about once a second.
+    Args: synthetic inputs (M, ...), labels (M, K).
     Returns: variables, every leaf (num_networks, ...).
     """
     inputs, labels = jax.tree.map(jnp.asarray, (synthetic.inputs, synthetic.labels))
@@ -151,16 +149,15 @@ def train_networks(
     keys = jax.random.split(key, num_networks)
     state = _start(model, recipe, keys, len(inputs))
     done, chunk = 0, 8
-    while done < recipe.num_steps:
-        began = time.monotonic()
-        stop = min(done + chunk, recipe.num_steps)
-        state = _train(model, recipe, keys, state, inputs, targets, done, stop)
-        jax.block_until_ready(state)
-        done = stop
-        if progress is not None:
-            progress(done, recipe.num_steps, float(jnp.mean(state.loss)))
-        if time.monotonic() - began < 0.5:  # grow until a chunk takes about a second: Ctrl-C waits for one chunk
-            chunk *= 2
+    with Progress(recipe.num_steps, passing=True) as progress:
+        while done < recipe.num_steps:
+            began = time.monotonic()
+            stop = min(done + chunk, recipe.num_steps)
+            state = _train(model, recipe, keys, state, inputs, targets, done, stop)
+            done = stop
+            progress.update(done, {"loss": np.mean(state.loss)})  # and wait for it
+            if time.monotonic() - began < 0.5:  # grow until a chunk takes about a second: Ctrl-C waits for one chunk
+                chunk *= 2
     if diverged := int(jnp.sum(~jnp.isfinite(state.loss))):
         told = f"the training of {diverged} of {num_networks} networks diverged; lower eval.learning_rate"
         warnings.warn(told, stacklevel=2)
