@@ -92,7 +92,7 @@ class FRePo:
         if self.loss == "platt":
             psi = _rescaled(psi, state.psi)
 
-        plain = pool.regression(self.model, psi.inputs, psi.labels, self.pool_rows)
+        plain = pool.learning(self.model, losses.mse, psi.inputs, psi.labels, self.pool_rows)
         member = pool.train(key_train, member, plain, self._pool_optimizer(), 1)
         last = self.pool_max_age + 2  # a network older than pool_max_age has taken a step too many just now
         member = pool.renew(key_renew, member, self.model.init, self._pool_optimizer(), last)

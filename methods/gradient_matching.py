@@ -26,8 +26,7 @@ from flax import struct
 
 from methods import _matching
 from rcig import augment, losses, pool, sharding
-from rcig.chunks import spread_rows, training_gradient
-from rcig.data import sampling
+from rcig.chunks import spread_rows
 from rcig.errors import UserError, unknown
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
@@ -202,14 +201,8 @@ class GradientMatching:
         """Train the network on the synthetic set: cross-entropy on the classes, fresh augmentations."""
         num_rows, num_classes = synthetic.labels.shape
         targets = jax.nn.one_hot(_matching.classes_of(synthetic), num_classes, dtype=synthetic.inputs.dtype)
-        size = min(self.network_batch_size, num_rows)
-
-        def gradient(key, variables):
-            key_rows, key_augment = jax.random.split(key)
-            rows = jnp.arange(size) if size == num_rows else sampling.iid(key_rows, num_rows, size)
-            inputs = augment.find(self.augmentation)(key_augment, synthetic.inputs[rows])
-            return training_gradient(self.model, losses.soft_cross_entropy, variables, inputs, targets[rows])[1:]
-
+        options = (synthetic.inputs, targets, self.network_batch_size, self.augmentation)
+        gradient = pool.learning(self.model, losses.soft_cross_entropy, *options)
         _, num_steps = self.schedule(num_rows, num_classes)
         return pool.train(key, network, gradient, self._network_optimizer(), num_steps)
 

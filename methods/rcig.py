@@ -25,7 +25,7 @@ from flax import struct
 
 from methods import _rates
 from methods._problems import PROBLEMS, Convexified, Psi, Sampling, Solvers, learned, support
-from rcig import linear_solve, pool
+from rcig import linear_solve, losses, pool
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
 from rcig.implicit import MetaGradient, meta_gradient
@@ -200,7 +200,7 @@ class RCIG:
     def _train(self, key: Key, member: pool.Member, psi: Psi) -> pool.Member:
         """Train the plain network on the synthetic set, a random number of steps."""
         key_steps, key_rows = jax.random.split(key)
-        gradient = pool.regression(self.model, *support(psi, self.flip), self.pool_rows)
+        gradient = pool.learning(self.model, losses.mse, *support(psi, self.flip), self.pool_rows)
         num_steps = jax.random.randint(key_steps, (), 1, self.pool_max_steps + 1)
         return pool.train(key_rows, member, gradient, self._pool_optimizer(), num_steps)
 

@@ -20,8 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rcig import pool
-from rcig.data import sampling
+from rcig import losses, pool
 from rcig.data.text import as_leaves
 from rcig.errors import UserError, unknown
 from rcig.initialize import check_sizes, groups, labelled, rows_of
@@ -171,17 +170,7 @@ def _epochs(key: Key, model: Model, dataset: Dataset, epochs: int) -> Iterator[V
 def _train(model, size, key, member, inputs, labels, num_steps):
     """Train a member of a pool on random batches of different rows."""
 
-    def gradient(key, variables):
-        key_rows, key_apply = jax.random.split(key)
-        rows = sampling.iid(key_rows, len(labels), size)
-
-        def loss(params):
-            outputs, after = model.apply({**variables, "params": params}, inputs[rows], True, key_apply)
-            return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels[rows]).mean(), after
-
-        grads, after = jax.grad(loss, has_aux=True)(variables["params"])
-        return grads, jax.tree.map(lambda new, old: new.astype(old.dtype), after, variables)
-
+    gradient = pool.learning(model, losses.cross_entropy, inputs, labels, size)
     return pool.train(key, member, gradient, optax.adam(LEARNING_RATE), num_steps)
 
 

@@ -14,7 +14,7 @@ kip                npz of KIP: images (M, H, W, C) and centred labels
 npz, safetensors   ours, and anybody's with images (or inputs) and labels
 
 Inputs stay in the space of their maker: preprocess test examples alike (KIP's images have unit norm; MTT's whitened
-sets want preprocessing mtt_zca, VICO's dc_standard, and their cards say so). IDC's pixels become inputs of the data set.
+sets want preprocessing mtt_zca, VICO's dc_standard, and their cards say so). IDC's pixels are encoded as real ones.
 """
 
 import io

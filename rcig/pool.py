@@ -5,13 +5,13 @@ has grown old is replaced by a fresh one. So the synthetic set meets networks fr
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from rcig import losses
+from rcig import augment
 from rcig.chunks import training_gradient
 from rcig.data import sampling
 from rcig.types import Key, Model, PyTree, Variables
@@ -55,24 +55,35 @@ def train(
     """Train a network for ``num_steps`` (which may be an array) optimiser steps."""
 
     def step(i, member):
-        grads, variables = gradient(jax.random.fold_in(key, i), member.variables)
-        updates, opt_state = optimizer.update(grads, member.opt_state, variables["params"])
-        params = optax.apply_updates(variables["params"], updates)
-        return Member({**variables, "params": params}, opt_state, member.age + 1)
+        grads, after = gradient(jax.random.fold_in(key, i), member.variables)
+        updates, opt_state = optimizer.update(grads, member.opt_state, member.variables["params"])
+        params = optax.apply_updates(member.variables["params"], updates)
+        variables = jax.tree.map(lambda new, old: new.astype(old.dtype), {**after, "params": params}, member.variables)
+        return Member(variables, opt_state, member.age + 1)
 
     return jax.lax.fori_loop(0, num_steps, step, member)
 
 
-def regression(model: Model, inputs: jax.Array, targets: jax.Array, num_rows: int = 0) -> Gradient:
-    """Return the gradient of plain training on a synthetic set: squared error on the raw labels, all parameters.
+def learning(
+    model: Model,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    inputs: Any,
+    targets: jax.Array,
+    num_rows: int = 0,
+    augmentation: str = "",
+) -> Gradient:
+    """Return the gradient of plain training on a set: the loss of logits and targets, all parameters.
 
-    Args: inputs (n, ...); targets (n, K); num_rows, if any and fewer than n, drawn without replacement for each step.
+    Args: inputs (n, ...), targets (n, ...); num_rows, if any and fewer than n, drawn without replacement for each step;
+    augmentation, as in `rcig.augment.find`, drawn afresh.
     """
+    size = min(num_rows or len(targets), len(targets))
 
     def gradient(key, variables):
-        size = min(num_rows or len(inputs), len(inputs))
-        rows = jnp.arange(size) if size == len(inputs) else sampling.iid(key, len(inputs), size)
-        return training_gradient(model, losses.mse, variables, inputs[rows], targets[rows])[1:]
+        key_rows, key_augment, key_apply = jax.random.split(key, 3)
+        rows = jnp.arange(size) if size == len(targets) else sampling.iid(key_rows, len(targets), size)
+        seen = augment.find(augmentation)(key_augment, inputs[rows])
+        return training_gradient(model, loss, variables, seen, targets[rows], key_apply)[1:]
 
     return gradient
 

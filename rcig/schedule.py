@@ -31,15 +31,16 @@ def modified(labels: Array, attack: tuple[int, ...]) -> Array:
 
 
 def inner_loss(model: Model, variables: Variables, label_softmax: bool = False) -> unroll.Loss:
-    """Return ``(params, (x, y), key) -> mean -sum_k y_k log softmax(f(x))_k``; y are raw numbers, or softmax(y)."""
+    """Return ``(params, (x, y), key, *) -> mean -sum_k y_k log softmax(f(x))_k``; y are raw numbers, or softmax(y)."""
 
-    def loss(params, batch, key):
+    def loss(params, batch, key, variables):
         inputs, labels = batch
         targets = jax.nn.softmax(labels) if label_softmax else labels
         outputs, _ = model.apply({**variables, "params": params}, inputs, True, key)
         return losses.soft_cross_entropy(outputs.logits, targets)
 
-    return unroll.Loss(loss, of_rows="batch_stats" not in variables)
+    others = {name: leaves for name, leaves in variables.items() if name != "params"}
+    return unroll.Loss(loss, "batch_stats" not in variables, (others,))
 
 
 def learn(

@@ -41,8 +41,9 @@ Select = Callable[[jax.Array, Key], PyTree]  # (t, key) -> minibatch, differenti
 class Loss(NamedTuple):
     """What a step descends."""
 
-    fn: Callable[[PyTree, PyTree, Key], jax.Array]  # (params, minibatch, key) -> ()
+    fn: Callable[..., jax.Array]  # (params, minibatch, key, *constants) -> ()
     of_rows: bool = True  # a mean over the minibatch's rows, each by itself: taken in chunks (`chunks.grad_rows`)
+    constants: tuple[PyTree, ...] = ()  # arrays that no derivative is asked of; ``fn`` must not close over any
 
 
 class Trained(NamedTuple):
@@ -132,7 +133,9 @@ def choose_mode(
     """Return ``full`` if what T steps keep for the backward pass fits ``budget`` bytes, else ``mix``. Traces only."""
 
     def kept(trained, batch):
-        grads, pull_back = jax.vjp(lambda p, b: jax.grad(loss.fn)(p, b, jax.random.key(0)), trained.params, batch)
+        grads, pull_back = jax.vjp(
+            lambda p, b: jax.grad(loss.fn)(p, b, jax.random.key(0), *loss.constants), trained.params, batch
+        )
         return rule.update(grads, trained.slots, trained.params), pull_back
 
     shapes = jax.tree.leaves(jax.eval_shape(kept, start, batch))
@@ -147,8 +150,8 @@ def _num_bytes(arrays: Sequence) -> int:
 def _gradients(loss: Loss, params: PyTree, batch: PyTree, key: Key) -> tuple[PyTree, PyTree]:
     """Return the gradients by the parameters and by the minibatch."""
     if not loss.of_rows:
-        return jax.grad(loss.fn, (0, 1))(params, batch, key)
-    each = lambda params, batch, place: loss.fn(params, batch, jax.random.fold_in(key, place[0]))
+        return jax.grad(loss.fn, (0, 1))(params, batch, key, *loss.constants)
+    each = lambda params, batch, place: loss.fn(params, batch, jax.random.fold_in(key, place[0]), *loss.constants)
     return grad_rows(each, params, batch, jnp.arange(count_rows(batch)))
 
 
@@ -158,14 +161,18 @@ def _plain(loss: Loss) -> Callable:
 
 def _mixed(loss: Loss) -> Callable:
     """Return ``grad_params loss`` whose pull-back stores its arguments only and runs forward over reverse."""
-    gradient = jax.custom_vjp(_plain(loss))
+
+    @jax.custom_vjp
+    def gradient(params, batch, key, constants):
+        return _gradients(loss._replace(constants=constants), params, batch, key)[0]
 
     def backward(arguments, v):
-        params, batch, key = arguments
-        return *jax.jvp(lambda params: _gradients(loss, params, batch, key), (params,), (v,))[1], None
+        params, *rest, constants = arguments
+        by_params = lambda params: _gradients(loss._replace(constants=constants), params, *rest)
+        return *jax.jvp(by_params, (params,), (v,))[1], None, None
 
     gradient.defvjp(lambda *arguments: (gradient(*arguments), arguments), backward)
-    return gradient
+    return lambda params, batch, key: gradient(params, batch, key, loss.constants)
 
 
 def _scan_blocks(step: Callable, start: Trained, steps: PyTree) -> Trained:

@@ -87,6 +87,18 @@ def test_pools(pool):
     assert ("BN" in "".join(POOLS[pool])) == (pool in "BN")
 
 
+def test_the_pools_are_those_of_the_published_command_line():
+    assert {name: " ".join(pool) for name, pool in POOLS.items()} == {
+        "M": "MLP ConvNet LeNet AlexNet VGG11 ResNet18",
+        "B": "ConvNetBN ConvNetASwishBN AlexNetBN VGG11BN ResNet18BN",
+        "W": "ConvNetW32 ConvNetW64 ConvNetW128 ConvNetW256",
+        "D": "ConvNetD1 ConvNetD2 ConvNetD3 ConvNetD4",
+        "A": "ConvNetAS ConvNetAR ConvNetAL ConvNetASwish",
+        "P": "ConvNetNP ConvNetMP ConvNetAP",
+        "N": "ConvNetNN ConvNetBN ConvNetLN ConvNetIN ConvNetGN",
+    }
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

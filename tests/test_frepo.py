@@ -1,5 +1,7 @@
 """FRePo and RFAD against numpy, central differences, and the infinitely wide network that RFAD estimates."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from methods import frepo, rfad
 from methods._problems import Psi
 from methods.frepo import FRePo
 from methods.rfad import RFAD
-from rcig import chunks, pool
+from rcig import chunks, losses, pool
 from rcig.errors import UserError
 from rcig.types import Batch
 
@@ -108,8 +110,9 @@ def test_a_pool_step_is_plain_training_on_the_set_without_flips(batch):
 
 def test_a_pool_step_draws_rows_where_there_are_more():
     start, variables = toy.synthetic(2), MODEL.init(KEY)
-    gradient = lambda key, rows: pool.regression(MODEL, start.inputs, start.labels, rows)(key, variables)[0]["head"]
-    whole, few, other = (gradient(jax.random.key(k), rows)["bias"] for k, rows in ((0, 0), (0, 3), (1, 3)))
+    learning = functools.partial(pool.learning, MODEL, losses.mse, start.inputs, start.labels)
+    gradient = lambda key, rows: learning(rows)(key, variables)[0]["head"]
+    whole, few, other = (gradient(jax.random.key(k), rows)["bias"] for k, rows in ((0, 0), (0, 3), (2, 3)))
     np.testing.assert_array_equal(whole, gradient(jax.random.key(1), 6)["bias"])
     assert not np.allclose(few, whole) and not np.allclose(few, other)
 

@@ -51,6 +51,16 @@ def test_spearman_where_it_is_undefined():
     assert spearman([1, 2, 3], [4, 5, 9]) == pytest.approx(1) and spearman([1, 2, 3], [2, 1, 0]) == pytest.approx(-1)
 
 
+def test_the_axes_are_the_papers():
+    assert [" ".join(axis) for axis in GRIDS["paper"]] == [
+        "W32 W64 W128 W256",
+        "D1 D2 D3 D4",
+        "AS AR AL",  # sigmoid, ReLU, leaky ReLU
+        "NN BN LN IN GN",
+        "NP MP AP",
+    ]
+
+
 @pytest.mark.parametrize("grid, size", [("paper", 720), ("small", 24)])
 def test_grids(grid, size):
     names = Nas(grid=grid).names

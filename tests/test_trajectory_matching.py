@@ -12,6 +12,7 @@ import toy
 
 from methods.trajectory_matching import Learned, TrajectoryMatching
 from rcig import training, trajectories
+from rcig.config import load
 from rcig.errors import UserError
 from rcig.evaluation.standard import PRESETS, Standard
 from rcig.initialize import everything
@@ -234,3 +235,27 @@ def test_a_set_is_judged_at_its_own_rate():
     assert protocol.recipe(10, "", 0.03).learning_rate == 0.03
     assert protocol.recipe(10, "").learning_rate == 0.01
     assert Standard(**PRESETS["dsa"], num_steps=0).recipe(10, "", 0.03).learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    "cell, options, whitened",
+    [  # student steps, expert epochs, starts below, image rate, rate of the rate, first rate, minibatch
+        ("cifar10_ipc1", (50, 2, 2, 100, 1e-7, 0.01, 0), True),
+        ("cifar10_ipc10", (30, 2, 20, 100, 1e-5, 0.001, 0), True),
+        ("cifar10_ipc50", (30, 2, 40, 1000, 1e-5, 0.001, 0), False),
+        ("cifar100_ipc1", (20, 3, 20, 1000, 1e-5, 0.01, 0), True),
+        ("cifar100_ipc10", (20, 2, 20, 1000, 1e-5, 0.01, 0), False),
+        ("cifar100_ipc50", (80, 2, 40, 1000, 1e-5, 0.01, 125), True),
+        ("tiny_imagenet_ipc1", (10, 2, 10, 1e4, 1e-4, 0.01, 0), False),
+        ("tiny_imagenet_ipc10", (20, 2, 40, 1e4, 1e-4, 0.01, 200), False),
+        ("tiny_imagenet_ipc50", (20, 2, 40, 1e4, 1e-4, 0.01, 300), False),
+    ],
+)
+def test_the_cells_have_the_published_settings(cell, options, whitened):
+    config = load(f"configs/mtt.py:{cell}")
+    method = config.method
+    found = (method.student_steps, method.expert_epochs, method.max_start_epoch, method.learning_rate)
+    found += (method.rate_learning_rate, method.inner_rate, method.minibatch)
+    assert found == options and (method.expert_learning_rate, method.batch_size) == (0.01, 256)
+    assert config.preprocessing == ("mtt_zca" if whitened else "dc_standard")
+    assert method.num_experts == 100 and config.num_steps == 5000 and config.model.width == 128

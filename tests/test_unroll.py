@@ -1,5 +1,7 @@
 """Differentiable training against finite differences, against the recursion by hand, and one mode against another."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,6 +140,53 @@ def test_a_mixed_gradient_keeps_less(problem):
 
     full = bytes_of("full")
     assert bytes_of("mix") < full / 3 and bytes_of("remat") < full / 3 and bytes_of("block") < full / 3
+
+
+def network(name):
+    """Return a network with more than parameters, or with dropout, and a set for it."""
+    rng = np.random.default_rng(0)
+    if name == "batch norm":
+        model, shape = find("rcig.models", "convnet").make((8, 8, 1), 3, width=3, depth=1, norm="batch"), (8, 8, 1)
+    else:
+        options = {"transformer": dict(depth=1, heads=2), "dropout": {}}[name]
+        plugin = {"transformer": "text_transformer", "dropout": "text_convnet"}[name]
+        model, shape = find("rcig.models", plugin).make((6, 8), 3, **options), (6, 8)
+    inputs, labels = rng.normal(size=(6, *shape)), np.eye(3).repeat(2, 0)
+    return model, Synthetic(jnp.asarray(inputs), jnp.asarray(labels), jnp.full((2, 2), 0.1))
+
+
+@pytest.mark.parametrize("name", ["batch norm", "transformer", "dropout"])
+@pytest.mark.parametrize("mode", [mode for mode in unroll.MODES if mode != "full"])
+def test_modes_agree_for_networks_with_more_than_parameters(name, mode):
+    """As methods call them: inside jit, for several networks, whose statistics and dropout every mode must see alike."""
+    model, synthetic = network(name)
+    networks = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2))
+
+    @partial(jax.jit, static_argnames="mode")
+    def gradient(networks, synthetic, mode):
+        def of(variables):
+            learn = lambda s: schedule.learn(jax.random.key(1), model, variables, s, mode=mode)["params"]
+            return jax.grad(lambda s: sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(learn(s))))(synthetic)
+
+        return jax.lax.map(of, networks)
+
+    expected, actual = (gradient(networks, synthetic, each) for each in ("full", mode))
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)
+    assert np.abs(expected.inputs).max() > 1e-6
+
+
+@pytest.mark.parametrize("label_softmax", [False, True])
+def test_the_inner_loss_takes_labels_as_they_are_or_their_softmax(label_softmax):
+    model, synthetic = network("batch norm")
+    variables, logits = model.init(jax.random.key(0)), np.random.default_rng(1).normal(size=(6, 3))
+    told = Model(model.init, lambda *_: (Outputs(jnp.asarray(logits), None), variables))
+    labels = 3 * np.random.default_rng(2).normal(size=(6, 3))
+    loss = schedule.inner_loss(told, variables, label_softmax)
+    found = loss.fn(variables["params"], (synthetic.inputs, jnp.asarray(labels)), None, *loss.constants)
+    targets = np.exp(labels) / np.exp(labels).sum(1, keepdims=True) if label_softmax else labels
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    np.testing.assert_allclose(found, -np.mean(np.sum(targets * log_p, 1)), rtol=1e-10)
 
 
 def test_the_schedule_is_plain_gradient_descent():
