@@ -148,7 +148,7 @@ def network(name):
     if name == "batch norm":
         model, shape = find("rcig.models", "convnet").make((8, 8, 1), 3, width=3, depth=1, norm="batch"), (8, 8, 1)
     else:
-        options = {"transformer": dict(depth=1, heads=2), "dropout": {}}[name]
+        options = {"transformer": dict(depth=1, num_heads=2), "dropout": {}}[name]
         plugin = {"transformer": "text_transformer", "dropout": "text_convnet"}[name]
         model, shape = find("rcig.models", plugin).make((6, 8), 3, **options), (6, 8)
     inputs, labels = rng.normal(size=(6, *shape)), np.eye(3).repeat(2, 0)
@@ -158,7 +158,7 @@ def network(name):
 @pytest.mark.parametrize("name", ["batch norm", "transformer", "dropout"])
 @pytest.mark.parametrize("mode", [mode for mode in unroll.MODES if mode != "full"])
 def test_modes_agree_for_networks_with_more_than_parameters(name, mode):
-    """As methods call them: inside jit, for several networks, whose statistics and dropout every mode must see alike."""
+    """As methods call them, inside jit, for several networks; every mode sees the same statistics and dropout."""
     model, synthetic = network(name)
     networks = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2))
 
