@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     config.pretrain.batch_size = 1024
     config.pretrain.learning_rate = 2e-4
     config.pretrain.halve_every = 1180  # steps
+    config.pretrain.augmentation = ""  # see rcig/augment
 
     config.method = ConfigDict({"name": "rcig"})
     config.model = ConfigDict({"name": "convnet"})

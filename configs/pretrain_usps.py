@@ -8,4 +8,4 @@ from configs._families import bptt
 
 
 def get_config():
-    return bptt.pool("usps", num_steps=910, halve_every=280)
+    return bptt.pool("usps", num_steps=1040, halve_every=320)

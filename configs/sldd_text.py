@@ -18,7 +18,8 @@ percent, the reference's with GloVe. Ours: not run yet.
 from configs._families import text
 
 _RNN = dict(dataset="sst5", model="text_rnn", num_steps=1260, halve_every=270, learning_rate=0.01, softmax=True)
-_LSTM = dict(dataset="trec6", num_steps=1200, halve_every=180, inner_rate=1.5)
+_LSTM1 = dict(dataset="trec6", model="text_conv_lstm", inner_rate=1.5)
+_LSTM2 = dict(dataset="trec6", model="text_lstm", inner_rate=1.5)
 CELLS = {
     "imdb_20_random": lambda: text.imdb(10, 5, 600, 0.01, networks="random"),
     "imdb_2_random": lambda: text.imdb(1, 1, 600, 0.1, networks="random"),
@@ -30,10 +31,10 @@ CELLS = {
         **_RNN, sentences=1, epochs=1, inner_rate=0.5, networks="random", length=10
     ),
     "trec6_120": lambda: text.get_config(
-        **_LSTM, model="text_lstm", sentences=20, epochs=2, learning_rate=0.1, length=30
+        **_LSTM2, sentences=20, epochs=2, num_steps=1200, halve_every=180, learning_rate=0.1, length=30
     ),
     "trec6_60": lambda: text.get_config(
-        **_LSTM, model="text_conv_lstm", sentences=10, epochs=1, learning_rate=0.01, length=50
+        **_LSTM1, sentences=10, epochs=1, num_steps=1260, halve_every=120, learning_rate=0.01, length=50
     ),
 }
 

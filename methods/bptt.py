@@ -80,6 +80,8 @@ class BPTT:
         augment.find(self.augmentation)
         must_be_positive("method", self, "steps", "epochs", "learning_rate", "halve_every", "inner_rate")
         must_be_positive("method", self, "batch_size", "num_networks")
+        if self.networks == "fixed" and self.num_networks > 1:
+            raise UserError(f"method.num_networks must be 1 where networks is 'fixed', not {self.num_networks}")
         if not (self.learn_inputs or self.learn_labels):
             raise UserError("method.learn_inputs and method.learn_labels are both False; learn at least one")
         check_attack("method", self.attack)

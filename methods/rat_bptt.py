@@ -11,7 +11,10 @@ With ``bases`` the images are mixtures of a few bases, and with inner="momentum"
 Deng & Russakovsky 2022, "Remember the Past".
 
 Deviations from the reference: N is drawn anew for every step, not every pass over the real data; real and synthetic
-images share one draw of the augmentation a class; evaluation selects nothing on the test split.
+images share one draw of the augmentation a class (Deng & Russakovsky: of the whole batch); real batches are uniform
+draws (theirs have 64 images of every class); whitening is RCIG's, where the reference first takes every image's mean
+away and gives it norm 1; evaluation selects nothing on the test split. Boosting, which adds images to those that stay
+as they are, is not there: the paper's sizes and rates for it are not known.
 """
 
 from dataclasses import dataclass

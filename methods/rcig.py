@@ -12,7 +12,8 @@ Deviations from the reference code, each measured or argued in its specification
 problem (the reference lets it coast on stale momentum and discards the drift); the head's kernel has no tangent, also
 in the inverse Hessian (it is analytic already; the code, not the paper, counts it twice); AdaBelief's rates are 0.9
 times the paper's, which is what the optax of its time made of them; sub-sampled gradients are scaled to be unbiased,
-and only gradients by the set are sampled: the products of the two solves take all rows.
+and only gradients by the set are sampled: the products of the two solves take all rows; an implicit part that is not
+finite stops the run, where the reference puts zeros for it.
 """
 
 from dataclasses import dataclass

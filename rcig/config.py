@@ -29,7 +29,8 @@ _CHOICES = {
     "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
     "eval.model.name": (),
 }
-_SHARED = ("networks_seed", "label_softmax", "attack")  # said of the method, they hold for its evaluation as well
+# what holds for a method holds for its evaluation, unless that says otherwise
+_SHARED = ("networks", "networks_seed", "steps", "label_softmax", "attack", "flip")
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
@@ -95,9 +96,7 @@ def _build(*layers: Fields) -> ConfigDict:
     config.method = _section("methods", fields["method.name"])
     config.model = _section("rcig.models", fields["model.name"])
     config.eval = _eval_section(fields)
-    shared = {
-        f"eval.{key}": fields[f"method.{key}"] for key in _SHARED if key in config.eval and f"method.{key}" in fields
-    }
+    shared = _shared(config, fields)
     _assign_all(config, {key: value for key, value in (shared | fields).items() if not key.startswith("eval.model.")})
     name = fields.get("eval.model.name", config.model.name)
     config.eval.model = _judge_of(config.model) if name == config.model.name else _section("rcig.models", name)
@@ -114,6 +113,14 @@ def _over(fields: Fields, layer: Fields) -> Fields:
                 keep = (*keep, "eval.preset")
             fields = {k: v for k, v in fields.items() if not k.startswith(section) or k.startswith(keep)}
     return fields | layer
+
+
+def _shared(config: ConfigDict, fields: Fields) -> Fields:
+    """Return what the evaluation takes over from the method; networks of a pool have been met, others must judge."""
+    said = {key: fields.get(f"method.{key}", config.method[key]) for key in _SHARED if key in config.method}
+    if said.get("networks") not in ("fixed", "random"):
+        said.pop("networks", None)
+    return {f"eval.{key}": value for key, value in said.items() if key in config.eval}
 
 
 def _has_preset(protocol: str, fields: Fields) -> bool:

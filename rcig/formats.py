@@ -114,7 +114,8 @@ def adopt(
         raise UserError(f"{path}: inputs {inputs.dtype}{inputs.shape} must be floats (M, ...) in model-input space")
     if labels.ndim == 1:
         labels = _one_hot(labels, num_classes, path)
-    order, groups = _class_major(labels, num_classes) if labels.shape == (len(inputs), num_classes) else ((), ())
+    fits = labels.shape == (len(inputs), num_classes)
+    order, groups = _class_major(labels, num_classes, format in _ORDERED) if fits else ((), ())
     rates = named.get("learning_rates")
     if not groups or np.shape(rates)[1:] > (1,) and np.any(np.diff(order) < 0):  # parts of a schedule are in order
         raise UserError(
@@ -193,6 +194,7 @@ FORMATS: dict[str, Callable[[Path], tuple[Arrays, Any]]] = {
     "safetensors": _safetensors,
 }
 _PIXELS = ("idc", "idc_i")  # formats that hold pixels, not model inputs
+_ORDERED = ("rcig", "frepo")  # formats whose row i is of class i // ipc, whatever its label has become
 _SPACES = {"vico": "dc_standard"}  # format -> pixel space; of the others it depends
 
 
@@ -217,15 +219,16 @@ def _npy(data: bytes) -> np.ndarray:
     return np.load(io.BytesIO(data), allow_pickle=False)
 
 
-def _class_major(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, list[int]]:
+def _class_major(labels: np.ndarray, num_classes: int, ordered: bool) -> tuple[np.ndarray, list[int]]:
     """Return the order in which rows are class-major, and the classes of its equal groups: none where there are none.
 
-    Learned labels need not say it: where rows allow, these come as they are, for all classes.
+    Learned labels need not say it: where rows allow, these come as they are, for all classes, as those of formats that
+    are ``ordered`` do.
     """
     classes = np.argmax(labels, axis=1)
     present, counts = np.unique(classes, return_counts=True)
     hard = np.all(np.sum(labels == labels.max(axis=1, keepdims=True), axis=1) == 1) and len(np.unique(labels)) == 2
-    told = hard or len(present) == num_classes or len(labels) % num_classes
+    told = not ordered and (hard or len(present) == num_classes or len(labels) % num_classes)
     if len(labels) and told and np.all(counts == counts[0]):
         return np.argsort(classes, kind="stable"), present.tolist()
     whole = len(labels) and len(labels) % num_classes == 0 and not hard

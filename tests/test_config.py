@@ -284,6 +284,21 @@ def test_published_settings_of_the_matching_methods(
     assert config.initialization == ("normal" if cell.startswith("dc.") else "real")
 
 
+def test_the_evaluation_follows_the_methods_networks_steps_and_flips():
+    load = lambda name, *said: configs.load(name, [f"--config.{one}" for one in said])
+    assert load("dd_mnist_fixed_10").eval.networks == "fixed" and load("dd_mnist_random_100").eval.steps == 10
+    assert load("dd_mnist_fixed_10", "method.networks=random").eval.networks == "random"
+    assert load("dd_mnist_random_100", "method.networks=fixed").eval.networks == "fixed"
+    quick = load("quickstart", "method.name=bptt", "eval.protocol=bptt", "method.steps=2", "method.networks=fixed")
+    assert (quick.eval.steps, quick.eval.networks) == (2, "fixed")
+    assert load("dd_mnist_fixed_10", "method.networks=runs/pool").eval.networks == "random"  # others than were met
+    assert load("adapt_usps_to_mnist").eval.networks == "runs/pool_usps_held_out"
+    assert not load("rcig_cifar10_ipc1", "method.flip=False").eval.flip and load("rcig_cifar10_ipc1").eval.flip
+    assert not load("rcig_cifar10_ipc1", "eval.flip=False").eval.flip
+    attack = load("attack_mnist_0_to_1", "method.attack=3,5").eval
+    assert (attack.attack, attack.steps, attack.epochs) == ((3, 5), 1, 1)
+
+
 def test_another_method_and_protocol_need_one_file_each(tmp_path, monkeypatch):
     (tmp_path / "halve.py").write_text("def make(model, *, strength: float = 0.5):\n    return strength\n")
     (tmp_path / "quick.py").write_text("PRESETS = {'a': {'n': 2}, 'b': {}}\ndef make(n=1, flip=False): return n\n")
@@ -293,7 +308,7 @@ def test_another_method_and_protocol_need_one_file_each(tmp_path, monkeypatch):
     assert config.method.to_dict() == {"name": "halve", "strength": 0.5}
     evaluation = config.eval.to_dict()
     assert evaluation.pop("model")["name"] == "convnet"
-    assert evaluation == {"protocol": "quick", "preset": "a", "n": 2, "flip": True}
+    assert evaluation == {"protocol": "quick", "preset": "a", "n": 2, "flip": False}
     with pytest.raises(UserError, match="unknown config field 'method.ridge'"):
         configs.change(config, {"method.ridge": 1.0})
 

@@ -89,11 +89,14 @@ def test_the_convnets_kernel_knows_images_and_better_by_solved_labels(name, rows
     assert soft > max(hard, 0.5)
 
 
-def test_the_protocol_is_kernel_regression():
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_protocol_is_kernel_regression(flip):
     dataset, synthetic = toy.dataset(), toy.synthetic(2)
-    result = protocol.evaluate(
-        jax.random.key(0), synthetic, dataset, None, protocol.KernelRegression(ridge=1e-2, test_chunk=50)
-    )
+    options = protocol.KernelRegression(ridge=1e-2, test_chunk=50, flip=flip)
+    result = protocol.evaluate(jax.random.key(0), synthetic, dataset, None, options)
+    if flip:
+        pairs = (synthetic.inputs, synthetic.inputs[:, :, ::-1]), (synthetic.labels, synthetic.labels)
+        synthetic = Synthetic(*map(np.concatenate, pairs))
     predicted = np.argmax(regression(synthetic, jnp.asarray(dataset.test.inputs), 1e-2), 1)
     assert result.accuracy == np.mean(predicted == dataset.test.labels) and result.n == 1
 

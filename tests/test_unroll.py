@@ -172,7 +172,7 @@ def test_modes_agree_for_networks_with_more_than_parameters(name, mode):
 
     expected, actual = (gradient(networks, synthetic, each) for each in ("full", mode))
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)  # the transformer's token is float32
     assert np.abs(expected.inputs).max() > 1e-6
 
 

@@ -28,7 +28,7 @@ def get_config(
     config.method.halve_every = max(num_steps // 10, 1)
     config.model = ConfigDict({"name": model})
     config.steps_per_dispatch, config.checkpoint_every = 100, 2000
-    config.eval = ConfigDict({"protocol": "bptt", "preset": "bptt", "networks": networks, "steps": steps})
+    config.eval = ConfigDict({"protocol": "bptt", "preset": "bptt"})
     return config
 
 
@@ -59,7 +59,7 @@ def adapt(config: ConfigDict, pool: str, held_out: str, num_networks: int = 4) -
 def attack(config: ConfigDict, attack_class: int, target_class: int) -> ConfigDict:
     """Attack: after one step on the set, well-trained networks take one class for another."""
     config.method.update(steps=1, epochs=1, attack=(attack_class, target_class), learning_rate=0.02)
-    config.eval.update(steps=1, epochs=1, attack=(attack_class, target_class))  # real examples have one step, too
+    config.eval.epochs = 1  # real examples have one step, too
     return config
 
 

@@ -1,8 +1,19 @@
 """Names of cells, and what data sets have in common: configs/dm.py:cifar10_ipc10 is its get_config("cifar10_ipc10")."""
 
 GREY = ("mnist", "fashion_mnist", "digits", "usps")
-NUM_CLASSES = {"cifar100": 100, "tiny_imagenet": 200, "caltech_birds2011": 200, "imagenet_resized/64x64": 1000}  # or 10
+_TEN = (*GREY, "mnist_rgb", "svhn_cropped", "cifar10", "imagenette", "imagewoof")
+_NUM_CLASSES = dict.fromkeys(_TEN, 10) | {
+    **{"cifar100": 100, "tiny_imagenet": 200, "caltech_birds2011": 200},
+    **{"imagenet_resized/64x64": 1000, "imagenet2012": 1000},
+}
 WRITTEN = ("mnist", "mnist_rgb", "svhn_cropped", "digits", "usps")  # a mirrored digit is another one, or none
+
+
+def num_classes(dataset: str) -> int:
+    """Return how many classes an image data set has. Raises ValueError where a config cannot know."""
+    if dataset not in _NUM_CLASSES:
+        raise ValueError(f"its settings depend on the number of classes, which is known for {', '.join(_NUM_CLASSES)}")
+    return _NUM_CLASSES[dataset]
 
 
 def parse(name: str) -> tuple[str, int, bool]:

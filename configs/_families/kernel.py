@@ -59,14 +59,14 @@ def frepo(dataset: str, ipc: int) -> ConfigDict:
     """FRePo: batch norm where it distils, none where it is judged; mirror images for small colour sets."""
     config = default.get_config()
     config.dataset, config.ipc, config.num_steps = dataset, ipc, 500000
-    num_classes = cells.NUM_CLASSES.get(dataset, 10)
+    num_classes = cells.num_classes(dataset)
     config.labels.scale = (10 / num_classes) ** 0.5
     flip = dataset not in _UNMIRRORED and ipc * num_classes <= (100 if dataset == "cifar100" else 500)
     config.method = ConfigDict({"name": "frepo", "flip": flip})
     config.model = ConfigDict({"name": "convnet", "width": 128, "norm": "batch"})
     config.steps_per_dispatch, config.checkpoint_every = 100, 10000
     num_steps = _FREPO_JUDGE_STEPS.get(ipc * num_classes, 0)
-    config.eval.update(flip=flip, learning_rate=3e-4, batch_size=500, num_steps=num_steps)
+    config.eval.update(learning_rate=3e-4, batch_size=500, num_steps=num_steps)
     config.eval.augmentation = ("" if dataset in _UNMIRRORED else "flip_") + "color_crop_rotate_translate_cutout"
     config.eval.model = ConfigDict({"norm": "none"})
     return config

@@ -61,7 +61,7 @@ def remember_the_past(dataset: str, ipc: int, bases: int = 0, num_steps: int = 5
     """Deng & Russakovsky 2022: 150 steps of SGD with momentum, all of them differentiated; optionally bases."""
     config = get_config(dataset, ipc, num_steps)
     config.method.update(window=150, horizon=150, placement="end", inner="momentum", inner_rate=0.01, clip=0.0)
-    config.method.update(outer="sgd", learning_rate=0.1, batch_size=64 * cells.NUM_CLASSES.get(dataset, 10))
+    config.method.update(outer="sgd", learning_rate=0.1, batch_size=64 * cells.num_classes(dataset))
     config.method.update(rows_per_class=min(ipc, 10), classes_at_once=0, learn_labels=False)
     if bases:  # start Xavier-uniform, as images do
         config.method.update(bases=bases, rows_per_class=32, augmentation="")

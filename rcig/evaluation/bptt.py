@@ -69,9 +69,10 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     schedule.check_attack("eval", protocol.attack, dataset.num_classes)
     key_networks, key_rate, key_train = jax.random.split(key, 3)
     networks = _networks(key_networks, model, protocol)
+    label_softmax = protocol.label_softmax and synthetic.learning_rates is not None
     if synthetic.learning_rates is None:
         synthetic = _with_best_rate(key_rate, synthetic, dataset, model, protocol)
-    learned = _learn(model, protocol.label_softmax, key_train, networks, jax.tree.map(jnp.asarray, synthetic))
+    learned = _learn(model, label_softmax, key_train, networks, jax.tree.map(jnp.asarray, synthetic))
     test = partial(training.test_accuracy, model, chunk=protocol.test_chunk)
     details = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
     if protocol.attack:

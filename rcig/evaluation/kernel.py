@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import empirical, infinite, ridge
+from rcig.augment import mirrored
 from rcig.chunks import map_features, map_rows
 from rcig.errors import UserError, must_be_positive, unknown
 from rcig.evaluation import standard
@@ -53,7 +54,7 @@ class KernelRegression:
     ridge: float = 1e-6
     num_networks: int = 5  # of an empirical kernel
     trained_networks: int = 0
-    flip: bool = False  # of the other protocols
+    flip: bool = False  # append the mirrored examples
     test_chunk: int = 1000  # test examples at a time
     rows_at_once: int = 0  # of an infinite kernel within a chunk; 0 chooses
 
@@ -61,8 +62,8 @@ class KernelRegression:
         if self.kernel not in EMPIRICAL:
             check("eval", self.kernel, self.depth, EMPIRICAL)
         must_be_positive("eval", self, "ridge", "num_networks", "test_chunk")
-        if self.trained_networks < 0 or self.flip:
-            raise UserError(f"eval.trained_networks {self.trained_networks} must not be negative, and eval.flip False")
+        if self.trained_networks < 0:
+            raise UserError(f"eval.trained_networks must not be negative, not {self.trained_networks}; 0 trains none")
 
 
 def check(section: str, kernel: str, depth: int, others: Iterable[str] = ()) -> None:
@@ -142,9 +143,11 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     ``details`` hold how often the ridge was multiplied (``ridge_raised``, the mean over networks) and, where networks
     are trained, the ``measures`` of both. Cost of ``empirical_ntk``: M K products over the set and (M K)^3 / 3.
     """
-    check_fits(synthetic, dataset)
+    check_fits(synthetic, dataset, images=protocol.flip)
     key_fresh, key_trained = jax.random.split(key)
     x_s, y_s = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
+    if protocol.flip:
+        x_s, y_s = mirrored(x_s, y_s)
     if protocol.kernel in EMPIRICAL:
         make = partial(EMPIRICAL[protocol.kernel], model)
         fresh = [model.init(k) for k in jax.random.split(key_fresh, protocol.num_networks)]
@@ -167,7 +170,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         raised.append(times)
     details: dict[str, Any] = {"ridge_raised": float(np.mean(raised))}
     if protocol.trained_networks:
-        plain = standard.Standard(num_networks=protocol.trained_networks)
+        plain = standard.Standard(num_networks=protocol.trained_networks, flip=protocol.flip)
         trained = standard.evaluate(key_trained, synthetic, dataset, model, plain).accuracies
         details["measures"] = {"accuracy, kernel": measure(accuracies), "accuracy, trained networks": measure(trained)}
     return Result(np.array(accuracies), details=details)

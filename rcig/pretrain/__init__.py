@@ -77,6 +77,7 @@ def _recipe(options: ConfigDict) -> training.Recipe:
         "adam_halving",
         options.learning_rate,
         drop_step=options.halve_every,
+        augmentation=options.augmentation,
     )
 
 
