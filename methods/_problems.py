@@ -25,6 +25,7 @@ from kernels.ridge import Factor
 from rcig import implicit, linear_solve, losses, sharding
 from rcig.augment import mirrored
 from rcig.chunks import mean_rows, spread_rows
+from rcig.errors import UserError
 from rcig.inner import descend
 from rcig.linear_solve import Solution
 from rcig.types import Array, Batch, Key, Model, Outputs, PyTree, Variables
@@ -149,6 +150,10 @@ class Convexified:
         num_rows, chunk = len(self.batch.labels), self.sampling.chunk
         if not 0 < self.sampling.target < num_rows:
             return mean_rows(self.target_loss, (tau, last), self.batch, chunk)
+        if sharding.in_parts():
+            raise UserError(
+                "method.target_rows are drawn from a whole batch, of which pmap sees parts; config.parallel=jit"
+            )
         key = jax.random.fold_in(self.key, 2)
         rows = jax.random.choice(key, num_rows, (self.sampling.target,), replace=False)
         drawn = jax.tree.map(lambda a: a[rows], self.batch)

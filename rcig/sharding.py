@@ -84,6 +84,12 @@ def mean(tree: PyTree) -> PyTree:
     return jax.lax.pmean(tree, _AXIS) if layout and layout.parallel == "pmap" else tree
 
 
+def in_parts() -> bool:
+    """Return whether the step being compiled sees a device's part of the batch only, as for ``parallel="pmap"``."""
+    layout = _traced.get()
+    return bool(layout and layout.parallel == "pmap" and layout.mesh.size > 1)
+
+
 def spread(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable[[PyTree, PyTree], PyTree]:
     """Spread ``fn(params, rows)``, row-wise in a tree of (B, ...) arrays, over the devices of the step being compiled.
 

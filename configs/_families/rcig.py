@@ -19,6 +19,7 @@ def get_config(dataset: str = "cifar10", ipc: int = 1, num_steps: int = 10000) -
     config.method = ConfigDict({"name": "rcig", "batch_size": 1024, "flip": True})
     config.model = ConfigDict({"name": "convnet", "width": 128, "activation": "softplus"})
     config.eval.augmentation = "flip_color_crop_rotate_translate_cutout"
+    config.eval.model = ConfigDict({"norm": "none"})  # whatever it was distilled with
     return config
 
 
