@@ -41,7 +41,7 @@ class KIP:
     depth: int = 1
     ridge: float = 1e-6  # relative to the mean diagonal
     learning_rate: float = 0.04
-    batch_size: int = 500  # real examples of each class a step
+    batch_size: int = 500  # real examples of each class a step; published: 5000 of ten classes
     learn_labels: bool = False
     rows_at_once: int = 0  # of the kernel of the real batch; 0 chooses
 

@@ -8,6 +8,7 @@ import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toy
 from PIL import Image
@@ -18,6 +19,7 @@ from methods.rat_bptt import RaTBPTT
 from rcig import pretrain, schedule
 from rcig.errors import UserError
 from rcig.evaluation import bptt as protocol
+from rcig.lookup import find
 from rcig.render_schedule import write_schedule
 from rcig.types import Batch, Synthetic
 
@@ -131,6 +133,40 @@ def test_the_rate_halves(batch):
     np.testing.assert_allclose(sizes, [0.5, 0.5, 0.25, 0.25], rtol=1e-5)
 
 
+def test_the_optimiser_is_adam_with_short_memory(batch):
+    method, state = started(batch, halve_every=100, learning_rate=0.5)
+    opt_state, m, v = state.opt_state, 0.0, 0.0
+    for t, g in enumerate((1.0, -3.0, 0.5), start=1):
+        updates, opt_state = method._optimizer().update(jax.tree.map(lambda a, g=g: g + 0 * a, state.psi), opt_state)
+        m, v = 0.5 * m + 0.5 * g, 0.999 * v + 0.001 * g * g
+        expected = -0.5 * (m / (1 - 0.5**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(updates.raw_rates, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, shape", [("lenet", (28, 28, 1)), pytest.param("alexcifarnet", (32, 32, 3), marks=pytest.mark.slow)]
+)
+def test_the_gradient_through_the_papers_networks_equals_central_differences(name, shape):
+    """As the reference tests its own: four minibatches, two passes, rates from 0.02, in float64.
+
+    Differences are of 1e-8: a unit or a maximum that switches changes a step, so the loss itself, which has jumps.
+    """
+    model = toy.in_float64(find("rcig.models", name).make(shape, 10))
+    rng = np.random.default_rng(0)
+    method = BPTT(model, steps=4, epochs=2, inner_rate=0.02, networks="fixed", learn_labels=True)
+    start = Synthetic(jnp.asarray(rng.normal(size=(40, *shape))), jnp.eye(10).repeat(4, 0))
+    batch = Batch(jnp.asarray(rng.normal(size=(20, *shape))), jnp.arange(20) % 10)
+    psi, variables = method.init(jax.random.key(0), start, batch).psi, model.init(jax.random.key(5))
+    loss = jax.jit(lambda psi: method.outer_loss(jax.random.key(1), variables, psi, batch)[0])
+    gradient = jax.grad(loss)(psi)
+    for field in ("inputs", "labels", "raw_rates"):
+        along = jax.tree.map(jnp.zeros_like, psi)
+        along = along.replace(**{field: jnp.asarray(rng.normal(size=getattr(psi, field).shape))})
+        numeric = toy.central_difference(loss, psi, along, 1e-8)
+        exact = jnp.vdot(getattr(gradient, field), getattr(along, field))
+        np.testing.assert_allclose(exact, numeric, rtol=1e-3, atol=1e-7)
+
+
 def test_it_learns(batch):
     method, state = started(batch, networks="fixed", learning_rate=0.05)
     step = jax.jit(method.step)
@@ -196,6 +232,43 @@ def test_a_minibatch_has_as_many_rows_of_each_class(batch):
     assert sorted(np.bincount(some // 5, minlength=3)) == [0, 2, 2]
 
 
+def test_the_gradient_is_clipped_to_twice_its_running_norm(batch):
+    """Two steps of Adam on it, by optax; the first gradient is its own norm, half of which is let through here."""
+    method = RaTBPTT(MODEL, window=2, horizon=2, inner_rate=0.01, batch_size=48, learning_rate=0.05, clip=0.5)
+    state, step = method.init(jax.random.key(0), toy.synthetic(2), batch), jax.jit(method.step)
+    gradient = jax.jit(
+        lambda key, psi: (
+            jax.grad(
+                lambda psi: method.outer_loss(
+                    jax.random.split(key, 3)[2], MODEL.init(jax.random.split(key, 3)[0]), psi, state.shape, batch, 0
+                )[0]
+            )(psi).inputs
+        )
+    )
+    adam, norm, inputs = optax.adam(0.05), None, state.psi.inputs
+    slots = adam.init(inputs)
+    for t in range(2):
+        g = gradient(jax.random.key(t), state.psi)
+        size = np.linalg.norm(g)
+        norm = size if norm is None else 0.9 * norm + 0.1 * size
+        updates, slots = adam.update(g * min(1, 0.5 * norm / size), slots)
+        inputs = inputs + updates
+        state, _ = step(jax.random.key(t), state, batch)
+        np.testing.assert_allclose(state.psi.inputs, inputs, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(state.norm, norm, rtol=1e-6)
+    assert RaTBPTT(MODEL).clip == 2.0
+
+
+def test_remember_the_past_descends_with_momentum_one_half_and_a_norm_of_two():
+    rule = RaTBPTT(MODEL, outer="sgd", learning_rate=0.1)._optimizer()
+    g, small = np.array([6.0, 8.0]), np.array([0.3, 0.4])
+    slots = rule.init(jnp.asarray(g))
+    first, slots = rule.update(jnp.asarray(g), slots)
+    second, _ = rule.update(jnp.asarray(small), slots)
+    np.testing.assert_allclose(first, -0.1 * g / 5)
+    np.testing.assert_allclose(second, -0.1 * (small + 0.5 * g / 5))
+
+
 # The protocol.
 
 
@@ -244,12 +317,14 @@ def test_a_set_without_rates_gets_the_best_one_on_training_data():
 def test_sets_without_rates_may_take_more_passes_where_that_serves_them(monkeypatch):
     dataset, seen = toy.dataset(), []
     learn = protocol._learn
-    monkeypatch.setattr(protocol, "_learn", lambda *a: seen.append(a[4].learning_rates.shape) or learn(*a))
+    monkeypatch.setattr(protocol, "_learn", lambda *a: seen.append((a[1], a[4].learning_rates.shape)) or learn(*a))
     rows = np.concatenate([np.flatnonzero(dataset.train.labels == k)[:4] for k in range(3)])
     real = Synthetic(dataset.train.inputs[rows], np.eye(3).repeat(4, 0))
-    protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), protocol.Bptt(num_networks=2, steps=2))
-    *searched, chosen = seen
+    options = protocol.Bptt(num_networks=2, steps=2, label_softmax=True)  # of a set that has learned labels
+    protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), options)
+    *searched, chosen = (shape for _, shape in seen)
     assert set(searched) == {(epochs, 2) for epochs in protocol.EPOCHS} and chosen[0] in protocol.EPOCHS
+    assert not any(label_softmax for label_softmax, _ in seen)  # hard labels are distributions already
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ def _softplus_jvp(primals, tangents):
 
 def activation_fn(name: str, beta: float) -> Callable[[jax.Array], jax.Array]:
     """Return an activation: relu, leaky_relu (0.01), sigmoid, swish, or softplus(beta x) / beta (a smooth relu)."""
+    if name == "softplus" and not beta > 0:
+        raise UserError(f"model.beta must be positive, not {beta}; model.activation=relu is its limit for large ones")
     known = {
         "relu": nn.relu,
         "leaky_relu": lambda x: nn.leaky_relu(x, 0.01),
