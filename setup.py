@@ -23,7 +23,6 @@ setup(
         "joblib>=1.3",
         "Pillow>=10",
         "matplotlib>=3.8",
-        "rich>=13",
         "safetensors>=0.5",
         "scipy>=1.12",
         "threadpoolctl>=3.2",
@@ -35,7 +34,6 @@ setup(
         # brings TensorFlow, which is not used; without: pip install --no-deps neural-tangents==0.6.5 frozendict
         "nt": ["neural-tangents==0.6.5"],
         "tensorboard": ["tensorboardX>=2.6"],
-        "wandb": ["wandb"],
         "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8", "pyright>=1.1.390"],
     },
 )

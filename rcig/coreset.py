@@ -21,9 +21,8 @@ import numpy as np
 import optax
 
 from rcig import losses, pool
-from rcig.data.text import as_leaves
 from rcig.errors import UserError, unknown
-from rcig.initialize import check_sizes, groups, labelled, rows_of
+from rcig.initialize import check_sizes, everything, groups, labelled, rows_of
 from rcig.types import Dataset, Key, Model, Outputs, Synthetic, Variables
 
 EPOCHS = 10  # N / batch steps each; after each one every training example is classified
@@ -156,7 +155,7 @@ def _of(rows: np.ndarray, dataset: Dataset, observed: Observed | None) -> np.nda
 
 def _epochs(key: Key, model: Model, dataset: Dataset, epochs: int) -> Iterator[Variables]:
     """Train a fresh network; yield it after every epoch."""
-    inputs, labels = jax.tree.map(jnp.asarray, as_leaves(dataset.train.inputs)), jnp.asarray(dataset.train.labels)
+    inputs, labels = everything(dataset).inputs, jnp.asarray(dataset.train.labels)
     size = min(BATCH_SIZE, len(labels))
     key_start, key_train = jax.random.split(key)
     member = pool.fresh(key_start, model.init, optax.adam(LEARNING_RATE))

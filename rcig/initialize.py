@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcig import sharding
 from rcig.data.text import as_leaves
 from rcig.errors import UserError, unknown
 from rcig.losses import centred_targets
@@ -92,8 +93,17 @@ def kmeans(key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()
 
 
 def everything(dataset: Dataset) -> Synthetic:
-    """Return the whole training split as if it were a distilled set (rows as they come, not class-major)."""
+    """Return the whole training split as if it were a distilled set (rows as they come, not class-major).
+
+    Raises: UserError where a device has not the memory for it.
+    """
     labels = centred_targets(jnp.asarray(dataset.train.labels), dataset.num_classes)
+    needed, there = dataset.train.inputs.nbytes, sharding.whole_memory()
+    if needed > there:
+        raise UserError(
+            f"all of data set {dataset.name} at once takes {needed / 2**30:.0f} GiB, a device has {there / 2**30:.0f}; "
+            "choose a smaller data.resolution, or what takes batches"
+        )
     return Synthetic(jax.tree.map(jnp.asarray, as_leaves(dataset.train.inputs)), labels)
 
 

@@ -63,6 +63,12 @@ def is_writer() -> bool:
     return jax.process_index() == 0
 
 
+def whole_memory() -> int:
+    """Return the bytes that an array on one device may have at most: the device's memory, for a CPU the machine's."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def wait_for_all(place: str) -> None:
     """Wait until every process of a run has come to this ``place``."""
     multihost_utils.sync_global_devices(place)

@@ -41,6 +41,11 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def test_every_folder_of_code_is_a_package():
+    """As setup.py finds them: what has no __init__.py is not installed."""
+    assert not [path.parent for path in FILES if not (ROOT / path.parent / "__init__.py").is_file()]
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_floors(path):
     for name in imports(path):

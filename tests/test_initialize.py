@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rcig import sharding
 from rcig.errors import UserError
-from rcig.initialize import MAX_CLUSTERED, STARTS, class_means, initialize, real
+from rcig.initialize import MAX_CLUSTERED, STARTS, class_means, everything, initialize, real
 from rcig.types import Batch, Dataset
 
 
@@ -157,3 +158,10 @@ def test_kmeans_finds_separated_clusters_in_a_sample_of_a_large_class():
     owner = np.linalg.norm(members[:, None] - found[1], axis=2).argmin(1)
     np.testing.assert_allclose(found[1], [members[owner == k].mean(0) for k in range(3)], atol=1e-4)
     assert rows.largest == MAX_CLUSTERED
+
+
+def test_a_training_split_that_does_not_fit_is_not_taken_whole(dataset, monkeypatch):
+    assert everything(dataset).inputs.shape == (20, 2, 2, 1)
+    monkeypatch.setattr(sharding, "whole_memory", lambda: 100)
+    with pytest.raises(UserError, match="all of data set three at once takes .* smaller data.resolution"):
+        everything(dataset)

@@ -4,6 +4,7 @@ import functools
 import tempfile
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,32 +116,26 @@ def run(name, number, parallel="jit", num_devices=1, num_calls=2):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_step_keeps_structure_shapes_and_dtypes(case):
     states, _ = run(*case)
-    first, last = states[0], states[-1]
-    assert jax.tree.structure(first) == jax.tree.structure(last)
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True):
-        assert a.shape == b.shape and a.dtype == b.dtype
+    chex.assert_trees_all_equal_shapes_and_dtypes(states[0], states[-1])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_steps_are_finite_and_compile_once(case):
     states, metrics = run(*case)
-    for leaf in jax.tree.leaves((states, metrics)):
-        assert np.all(np.isfinite(leaf))
+    chex.assert_tree_all_finite((states, metrics))
     assert len(compiled(*case, "jit", 1)[2]) == 1
     assert {"loss", "accuracy"} <= set(metrics[0])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_steps_are_deterministic(case):
-    for a, b in zip(jax.tree.leaves(run(*case)), jax.tree.leaves(run(*case)), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(run(*case), run(*case))
 
 
 @pytest.mark.parametrize("case, parallel", LAYOUTS, ids=str)
 def test_eight_devices_equal_one(case, parallel):
     one, many = run(*case)[0][1], run(*case, parallel, 8, 1)[0][1]
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_close(one, many, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -209,5 +204,4 @@ def test_what_an_accelerator_runs_gives_the_same_numbers(name, monkeypatch):
     assert export.export(step, platforms=("cuda", "tpu"))(*arguments).mlir_module_serialized  # nothing lacks there
     got, _ = step(*arguments)
     jax.clear_caches()
-    for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(sharding.fetch(got)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+    chex.assert_trees_all_close(want, sharding.fetch(got), rtol=1e-9, atol=1e-9)

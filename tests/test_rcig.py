@@ -1,5 +1,6 @@
 """RCIG's outer step by hand: the loss, the clip, AdaBelief, the moving average, the pool, the rates, the cells."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -226,7 +227,6 @@ def test_rows_drawn_from_the_whole_batch_are_the_same_on_many_devices_and_not_fo
         step = layout.compile(lambda state, data: mine.step(jax.random.key(1), state, layout.split(data)))
         return sharding.fetch(step(*layout.replicate((state, batch()))))
 
-    for a, b in zip(*map(jax.tree.leaves, (run("jit", 1), run("jit", 2))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_close(run("jit", 1), run("jit", 2), rtol=1e-6, atol=1e-6)
     with pytest.raises(UserError, match="method.target_rows .* config.parallel=jit"):
         run("pmap", 2)
