@@ -28,6 +28,8 @@ from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic
 
 @struct.dataclass
 class State:
+    """What is learned, and its optimiser."""
+
     psi: Synthetic
     opt_state: PyTree
 

@@ -24,6 +24,8 @@ from rcig.types import Batch, Key, Metrics, Model, Synthetic
 
 @struct.dataclass
 class State:
+    """The set; its images stay."""
+
     inputs: jax.Array  # (M, ...)
     labels: jax.Array  # (M, K)
 

@@ -46,6 +46,8 @@ class Psi:
 
 @struct.dataclass
 class State:
+    """Everything that changes."""
+
     psi: Psi
     opt_state: PyTree
     norm: jax.Array  # () running mean of the image gradient's norm; 0 before the first step

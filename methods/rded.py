@@ -84,6 +84,8 @@ class RDED(Taught):
 
 @struct.dataclass
 class State:
+    """The set, which stays, and the teacher."""
+
     synthetic: Synthetic
     variables: Variables
 

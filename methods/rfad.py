@@ -46,6 +46,8 @@ class Psi(NamedTuple):
 
 @struct.dataclass
 class State:
+    """What is learned, and its optimiser."""
+
     psi: Psi
     opt_state: PyTree
 

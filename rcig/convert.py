@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rcig import command, formats
+from rcig import command, formats, torch_format
 from rcig.card import Distilled
 from rcig.data import export
 from rcig.errors import UserError
@@ -23,15 +23,18 @@ examples:
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist.safetensors
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 mnist_pictures
   python -m rcig.convert checkpoints/rcig_mnist_ipc1 distilled_mnist --to=tfds
+  python -m rcig.convert checkpoints/rcig_mnist_ipc1 for_pytorch --to=torch
   python -m rcig.convert res_DM_CIFAR10_ConvNet_50ipc.pt dm.npz --format=vico --config.dataset=cifar10
   python -m rcig.convert res_DM_CIFAR10_ConvNet_50ipc.pt dm_pictures --format=vico --config=configs/dm.py:cifar10_ipc50
   python -m rcig.convert images_best.pt pictures --format=mtt --config.dataset=cifar10 --config.preprocessing=mtt_zca
 
 SRC is a workdir, a distilled/ folder, or a file with its --format. DST ending in .npz or .safetensors becomes one file
 that eval.py reads again, card and config and all. Any other DST is a new folder of pictures, <class>/<row>.png with
-labels.csv and card.json: 8 bits a channel, for the eye, within what a screen shows; with --to=tfds it holds the
-set's own numbers and tfds.builder_from_directory reads it. Pixels need the data set's way back, and files of other
-programs its classes: --config and --config.FIELD=VALUE say which, default the set's own.
+labels.csv and card.json: 8 bits a channel, for the eye, within what a screen shows. With --to=tfds it holds the set's
+own numbers and tfds.builder_from_directory reads it; with --to=torch tensors for torch.load in the layout of MTT and
+DD-Ranking: images.pt (M, C, H, W), labels.pt (M, K) and, where rates were learned, their mean, lr.pt. Pixels need the
+data set's way back, and files of other programs its classes: --config and --config.FIELD=VALUE say which, default the
+set's own.
 """
 
 
@@ -40,18 +43,19 @@ def main() -> None:
     parser.add_argument("src", type=command.place, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("dst", type=command.place, help="a .npz or .safetensors file, or a new folder for pictures")
     parser.add_argument("--format", default="", help=f"of a file SRC: {', '.join(formats.FORMATS)}")
-    parser.add_argument("--to", default="pictures", choices=("pictures", "tfds"), help="what a folder DST holds")
+    parser.add_argument("--to", default="pictures", choices=("pictures", "tfds", "torch"), help="what is in a folder")
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     flags, overrides = parser.parse_known_args()
 
     from rcig import artefact, experiment
 
     check_new(flags.dst)
-    if flags.dst.suffix and flags.src.is_dir() and not flags.format and not overrides:  # as it is: needs no data set
-        return _file(artefact.load(flags.src), flags.dst)
+    as_it_is = _file if flags.dst.suffix else tensors if flags.to == "torch" else None
+    if as_it_is and flags.src.is_dir() and not flags.format and not overrides:  # which needs no data set
+        return as_it_is(artefact.load(flags.src), flags.dst)
     distilled, config, dataset = command.open_set(flags.src, flags.format, flags.config, overrides)
-    if flags.dst.suffix:
-        return _file(distilled, flags.dst)
+    if as_it_is:
+        return as_it_is(distilled, flags.dst)
     if flags.to == "tfds":
         print(f"{len(distilled.inputs)} examples in {export.distilled(distilled, flags.dst, dataset.class_names)}")
         return
@@ -86,8 +90,25 @@ def pictures(
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table)
     write(folder / "labels.csv", text.getvalue().encode())
-    write(folder / "card.json", (json.dumps(distilled.card, indent=1, sort_keys=True) + "\n").encode())
+    write(folder / "card.json", _card(distilled))
     return note
+
+
+def tensors(distilled: Distilled, folder: Path) -> None:
+    """Write a set's inputs (images with channels first), labels and mean rate as tensors, its card beside them."""
+    check_new(folder)
+    images = distilled.inputs
+    found = {"images": np.moveaxis(images, -1, 1) if images.ndim == 4 else images, "labels": distilled.labels}
+    if distilled.learning_rates is not None:
+        found["lr"] = np.mean(distilled.learning_rates)
+    for name, array in found.items():
+        write(folder / f"{name}.pt", torch_format.dump(array))
+    write(folder / "card.json", _card(distilled))
+    print(f"{len(distilled.inputs)} examples in {folder}")
+
+
+def _card(distilled: Distilled) -> bytes:
+    return (json.dumps(distilled.card, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _file(distilled: Distilled, path: Path) -> None:

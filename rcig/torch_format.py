@@ -1,6 +1,7 @@
-"""PyTorch's files (`torch.save`), read without PyTorch and without running anything that a file brings.
+"""PyTorch's files (`torch.save`), read without PyTorch and without running anything that a file brings; and written.
 
     content = load(Path("res_DC_MNIST_ConvNet_1ipc.pt"))  # dicts, lists, numbers and texts; tensors are numpy arrays
+    Path("images.pt").write_bytes(dump(images))           # torch.load("images.pt") is a tensor
 
 Such a file is a zip archive: <name>/data.pkl, a pickle of protocol 2 in which a persistent id stands for the memory of
 a tensor, that memory as raw bytes in <name>/data/<key>, and perhaps <name>/byteorder. A pickle is a program; this one
@@ -13,6 +14,7 @@ import io
 import math
 import pickle
 import pickletools
+import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +43,26 @@ _STORAGES = {
     "BoolStorage": "?",
 }
 _SCALARS = {"f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "b1"}
+
+
+def dump(array: np.ndarray) -> bytes:
+    """Return a file that holds a float32 array as one tensor, as torch.save writes it (also for ``weights_only``)."""
+    array = np.ascontiguousarray(array, "<f4")
+    strides = [stride // array.itemsize for stride in array.strides]
+    number = lambda n: b"J" + struct.pack("<i", n)
+    numbers = lambda shape: b"(" + b"".join(map(number, shape)) + b"t"
+    text = lambda name: b"X" + struct.pack("<I", len(name)) + name
+    storage = (
+        b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu") + number(array.size) + b"tQ"
+    )
+    tensor = storage + number(0) + numbers(array.shape) + numbers(strides) + b"\x89ccollections\nOrderedDict\n)R"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"tR.")
+        archive.writestr("archive/byteorder", "little")
+        archive.writestr("archive/data/0", array.tobytes())
+        archive.writestr("archive/version", "3\n")
+    return buffer.getvalue()
 
 
 class _Storage(NamedTuple):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import pickletools
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from commands import call
 from PIL import Image
 from torch_files import save_set
 
-from rcig import artefact, experiment, formats
+from rcig import artefact, convert, experiment, formats, torch_format
 from rcig import config as configs
+from rcig.errors import UserError
+from rcig.types import Synthetic
 
 DIGITS = ["--config.dataset=digits"]
 
@@ -83,6 +87,38 @@ def test_a_set_becomes_a_folder_that_tfds_reads_without_tensorflow(workdir, digi
         assert row["label"] == (7, 3)[at // 2]
     again = call("rcig.convert", workdir, tmp_path / "mine", "--to=tfds")
     assert again.status == 2 and "must be new, or an empty folder" in again.err
+
+
+def test_a_set_becomes_tensors(tmp_path):
+    images, labels = np.random.default_rng(0).normal(size=(4, 6, 5, 3)).astype(np.float32), np.eye(4, dtype=np.float32)
+    for rates in (None, np.float32([[0.1, 0.3]])):
+        card = formats.new_card(
+            **dict(
+                method="m", config={}, dataset="d", ipc=1, num_classes=4, class_names=list("abcd"), preprocessing={}
+            ),
+            **dict(pixel_space="standard", seed=0, step=1),
+        )
+        folder = tmp_path / f"torch{rates is None}"
+        convert.tensors(formats.seal(Synthetic(images, labels, rates), card), folder)
+        stored = torch_format.load(folder / "images.pt")
+        assert stored.dtype == np.float32 and stored.shape == (4, 3, 6, 5)
+        again = formats.read(folder / "images.pt", "mtt", num_classes=4)
+        np.testing.assert_array_equal(again.inputs, images)
+        np.testing.assert_array_equal(again.labels, labels)
+        assert rates is None and again.learning_rates is None or again.learning_rates.tolist() == [[np.float32(0.2)]]
+    with zipfile.ZipFile(folder / "images.pt") as archive:  # as torch.save has it, opcode by opcode
+        names = [op.name for op, *_ in pickletools.genops(archive.read("archive/data.pkl"))]
+        assert archive.namelist() == ["archive/data.pkl", "archive/byteorder", "archive/data/0", "archive/version"]
+    assert names[:2] == ["PROTO", "GLOBAL"] and names.count("BINPERSID") == 1 and names[-2:] == ["REDUCE", "STOP"]
+    with pytest.raises(UserError, match="must be new, or an empty folder"):
+        convert.tensors(formats.seal(Synthetic(images, labels), card), folder)
+
+
+def test_a_workdir_becomes_tensors(workdir, tmp_path):
+    ended = call("rcig.convert", workdir, tmp_path / "mine", "--to=torch")
+    assert ended.status == 0 and ended.out == f"4 examples in {tmp_path / 'mine'}\n", ended.err
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["card.json", "images.pt", "labels.pt"]
+    np.testing.assert_array_equal(torch_format.load(tmp_path / "mine/labels.pt"), artefact.load(workdir).labels)
 
 
 def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):

@@ -32,6 +32,8 @@ Targets = dict[str, Moments]  # by layer: (G, F), or (1, F) for all groups
 
 @struct.dataclass
 class State:
+    """Everything that changes, in G groups of n images, and what they are to match."""
+
     images: jax.Array  # (G, n, H, W, C)
     classes: jax.Array  # (G, n) int32
     opt_state: PyTree
