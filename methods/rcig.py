@@ -85,6 +85,10 @@ class RCIG:
                 raise unknown(f"method.{name}", getattr(self, name), known)
         if self.problem != "convexified" and self.solver == "cg":
             raise UserError(f"method.solver 'cg' needs a quadratic problem, not {self.problem!r}; set it to 'adam'")
+        rows = ("direct_rows", "target_rows", "implicit_rows") if self.problem == "naive" else ()
+        for name in (*rows, *(["solve_rows"] if self.problem != "convexified" else [])):
+            if getattr(self, name):
+                raise UserError(f"method.{name} has no part in problem {self.problem!r}; set it to 0")
         if self.problem == "naive" and self.clip:
             raise UserError("method.clip scales to the direct part, which problem 'naive' lacks; set it to False")
         if self.solve_dtype == "float64" and not jax.config.jax_enable_x64:

@@ -1,6 +1,6 @@
 """The one outer loop: it drives any method, on any devices, and can be killed at any instant.
 
-`_advance` compiles K outer steps into one call: for each step t, a key folded from (seed, t), the rows the method asks
+`_Feeder` compiles K outer steps into one call: for each step t, a key folded from (seed, t), the rows the method asks
 for, the batch laid over the devices, the method's step. The host sees one round trip per K steps: there it checks that
 all is finite, writes metrics, and now and then a checkpoint. Keys and rows are functions of (seed, t), so a run that is
 killed and started again equals one that was not, bit for bit.
@@ -8,6 +8,7 @@ killed and started again equals one that was not, bit for bit.
 
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -181,10 +182,12 @@ class _Resident(_Feeder):
 
 
 class _Streamed(_Feeder):
-    """The batches of K steps are read by threads on the host and sent together."""
+    """The batches of K steps are read by threads on the host, while the device takes the K steps before."""
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
+    def __init__(self, method: Method, train: Batch, schedule: Schedule, layout: Layout) -> None:
+        super().__init__(method, train, schedule, layout)
+        self._num_steps = schedule.num_steps
+        self._reader, self._ahead = ThreadPoolExecutor(1), {}  # (start, count) -> future of their batches
 
         def steps(state, steps, batches):
             return jax.lax.scan(lambda state, at: self._step(state, *at), state, (steps, batches))
@@ -193,11 +196,19 @@ class _Streamed(_Feeder):
 
     def advance(self, state: PyTree, start: int, count: int) -> tuple[PyTree, dict]:
         """Take ``count`` steps. Returns the state and metrics (count,)."""
-        rows, labels = self.rows(start, count), np.asarray(self.train.labels)
+        read = self._ahead.pop((start, count), None)
+        batches = read.result() if read else self._read(self.rows(start, count))
+        after = start + count, min(count, self._num_steps - start - count)
+        rows = self.rows(*after) if after[1] > 0 else None  # before the device is busy
+        taken = self._compiled(state, start + np.arange(count, dtype=np.int32), batches)
+        self._ahead = {} if rows is None else {after: self._reader.submit(self._read, rows)}
+        return taken
+
+    def _read(self, rows: np.ndarray) -> Batch:
+        """Put the batches of rows (count, B) on the devices."""
+        labels, put = np.asarray(self.train.labels), self.layout.put_rows
         inputs = lambda rows: streaming.gather(self.train, rows).inputs
-        put = self.layout.put_rows
-        batches = Batch(put(rows, self.train.inputs.shape[1:], inputs), put(rows, (), lambda rows: labels[rows]))
-        return self._compiled(state, start + np.arange(count, dtype=np.int32), batches)
+        return Batch(put(rows, self.train.inputs.shape[1:], inputs), put(rows, (), lambda rows: labels[rows]))
 
 
 def _feeder(method: Method, dataset: Dataset, schedule: Schedule, layout: Layout) -> _Feeder:

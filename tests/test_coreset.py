@@ -121,3 +121,24 @@ def test_mistakes_say_the_rule():
         coreset.select("kcenter", KEY, dataset, 1)
     with pytest.raises(UserError, match="pass observed="):
         coreset.forgetting(KEY, dataset, 1)
+
+
+@pytest.mark.parametrize("attack", [False, True])
+def test_the_best_of_many_real_sets_is_best_at_what_it_is_for(attack):
+    """A judge for whom sets are good by their first number; attacks that succeed leave the accuracy low."""
+
+    def judge_on(dataset):
+        assert len(dataset.test.labels) == 7
+
+        def judge(key, synthetic):
+            value = float(synthetic)
+            told = {"measures": {"accuracy, modified labels": {"mean": value}}} if attack else {}
+            return Result(np.array([1 - value if attack else value]), details=told)
+
+        return judge
+
+    train = Batch(np.zeros((7, 2), np.float32), np.arange(7) % 2)
+    dataset = Dataset("seven", train, train, 2, ("a", "b"), lambda x: x, {})
+    values = iter(np.random.default_rng(0).permutation(baselines.DRAWS) / baselines.DRAWS)
+    best = baselines._optimised(jax.random.key(0), dataset, lambda name, key: next(values), judge_on)
+    assert best == (baselines.DRAWS - 1) / baselines.DRAWS

@@ -230,3 +230,15 @@ def test_rows_drawn_from_the_whole_batch_are_the_same_on_many_devices_and_not_fo
     chex.assert_trees_all_close(run("jit", 1), run("jit", 2), rtol=1e-6, atol=1e-6)
     with pytest.raises(UserError, match="method.target_rows .* config.parallel=jit"):
         run("pmap", 2)
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"problem": "naive", "clip": False, "target_rows": 4}, "target_rows"),
+        ({"problem": "nonlinear", "solve_rows": 4}, "solve_rows"),
+    ],
+)
+def test_rows_that_an_ablation_does_not_draw_are_refused(options, name):
+    with pytest.raises(UserError, match=f"method.{name} has no part in problem"):
+        method(solver="adam", **options)
