@@ -117,7 +117,8 @@ def adopt(
     fits = labels.shape == (len(inputs), num_classes)
     order, groups = _class_major(labels, num_classes, format in _ORDERED) if fits else ((), ())
     rates = named.get("learning_rates")
-    if not groups or np.shape(rates)[1:] > (1,) and np.any(np.diff(order) < 0):  # parts of a schedule are in order
+    parts = np.size(rates, -1) if np.ndim(rates) else 1  # of a schedule, whose rows are in order
+    if not groups or parts > 1 and np.any(np.diff(order) < 0):
         raise UserError(
             f"{path}: inputs {inputs.shape} and labels {labels.shape} must have the same number of rows, a multiple of "
             f"num_classes = {num_classes} or as many of each class that there is, one class after the other, and "
