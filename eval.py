@@ -49,12 +49,16 @@ def main() -> None:
     distilled, config, dataset = command.open_set(flags.distilled, flags.format, flags.config, overrides)
     baselines = [name for name in flags.baselines.split(",") if name]
     kept = report.kept(config.eval, flags.distilled)
+    if flags.full_data_steps < 0:
+        raise UserError(
+            f"--full_data_steps must not be negative, not {flags.full_data_steps}; 0 trains on the set alone"
+        )
     result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps, baselines, **kept)
-    print(report.table(result))
     try:
         report.save(result, flags.distilled, distilled.card["arrays"])
     except UserError as error:  # what was measured is still said
         warnings.warn(f"the result is not kept: {error}", stacklevel=2)
+    print(report.table(result))
     print(json.dumps(result))
 
 

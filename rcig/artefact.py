@@ -46,7 +46,8 @@ def save(directory: Path, synthetic: Synthetic, card: Mapping[str, Any]) -> Dist
         directory.parent.mkdir(parents=True, exist_ok=True)
         if old.exists() and not directory.exists():  # a kill between the two renames below
             old.rename(directory)
-        if directory.exists() and any(directory.iterdir()) and not (directory / "card.json").is_file():
+        ours = all((directory / name).is_file() for name in ("card.json", _DONE))  # pictures have a card, too
+        if directory.exists() and any(directory.iterdir()) and not ours:
             raise UserError(f"{directory} must be a distilled set to be replaced but holds other files; choose another")
         for leftover in (old, *directory.parent.glob(f"{new.name}*")):
             shutil.rmtree(leftover, ignore_errors=True)

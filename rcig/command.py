@@ -22,27 +22,32 @@ if TYPE_CHECKING:  # what imports jax comes after `tune_allocator`
     from rcig.types import Dataset
 
 ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # as XLA says it
 _PRECISIONS = ("default", "bfloat16", "tensorfloat32", "float32")
 
 
 def parser(description: str, examples: str = "", prog: str | None = None) -> argparse.ArgumentParser:
     """Return a parser of flags that ends with ``examples`` and says of wrong ones what every other mistake says."""
-    made = argparse.ArgumentParser(
+    return _Parser(
         prog=prog,
         description=description,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.error = usage_error
-    return made
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        usage_error(message)
 
 
 def place(text: str) -> Path:
     """Return the path that a flag names; its ~ is the home folder, and it is not empty."""
-    if not text:
-        raise argparse.ArgumentTypeError("a path must not be empty")
-    return Path(text).expanduser()
+    path = Path(text).expanduser()
+    if not text or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise argparse.ArgumentTypeError("a path must not be empty, nor a name in it longer than 255 bytes")
+    return path
 
 
 def usage_error(message: str) -> NoReturn:
@@ -146,7 +151,7 @@ def main(command: Callable[[], None]) -> None:
         print(f"error: no right to use {error.filename}; grant it, or choose another place", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise
         print(
             "error: out of memory; lower method.batch_size, model.width or ipc, or set method.rows_at_once "
@@ -154,6 +159,9 @@ def main(command: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    except BrokenPipeError:  # who reads what we print has gone: `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor shall Python complain at its end
+        sys.exit(141)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from rcig.errors import UserError, unknown
@@ -69,8 +70,12 @@ def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
     ``num_steps`` may have grown: no step depends on how many follow, so the run goes on to where the longer one ends.
     """
     path = workdir / "config.json"
-    if path.exists() and _has_results(workdir):
-        stored, fresh = _flat(load(str(path)).to_dict()), _flat(config.to_dict())
+    try:
+        stored = _flat(load(str(path)).to_dict()) if path.exists() else {}
+    except UserError as error:
+        raise UserError(f"{path} is no config of this program ({error}); use another --workdir") from None
+    if stored and _has_results(workdir):
+        fresh = _flat(config.to_dict())
         for key in sorted(stored.keys() | fresh.keys()):
             longer = key == "num_steps" and stored[key] < fresh[key]
             if key not in _LOCATIONS and stored.get(key) != fresh.get(key) and not longer:
@@ -183,6 +188,7 @@ def _find_field(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
 def _converted(key: str, old: Any, value: Any) -> Any:
     """Return a value, or what its text says, as the type of the field's default; numbers finite and not negative."""
     name, kind = f"config.{key}", type(old)
+    value = value.item() if isinstance(value, np.generic) else value
     try:
         if kind is bool and isinstance(value, str):
             converted = {"true": True, "false": False}[value.lower()]
@@ -208,7 +214,7 @@ def _most(key: str, kind: type) -> float:
     """Return what a number must be below: jax takes seeds modulo 2**32 without a word, its integers end at 2**31."""
     if kind is float:
         return math.inf
-    return 2**63 if key in _BYTES else 2**32 if key.endswith("seed") else 2**31
+    return 2**63 if key in _BYTES else 2**32 if key.endswith("seed") else 2**30  # to add to
 
 
 def _parse(override: str) -> tuple[str, str]:
@@ -219,7 +225,8 @@ def _parse(override: str) -> tuple[str, str]:
 
 
 def _read(source: str) -> Fields:
-    path = Path(source)
+    path = Path(source).expanduser()
+    source = str(path)
     if path.suffix == ".json":
         try:
             return _flat(json.loads(path.read_bytes()))

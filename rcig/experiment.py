@@ -78,6 +78,11 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
                 f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they "
                 "were, or use another --workdir"
             )
+        if config.eval_every and config.eval.get("label_pool") == "":
+            raise UserError(
+                f"eval_every must be 0: protocol {config.eval.protocol} wants soft labels, which are made at the end; "
+                "or name others by eval.label_pool"
+            )
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = make(model, **configs.options(config.method))
         start = make_start(config, dataset)
@@ -92,13 +97,13 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             return {"test_accuracy": result.accuracy, "test_std": result.std}
 
         def publish(step: int, synthetic: Synthetic) -> None:
+            artefact.save(workdir / "distilled", synthetic, _card(config, dataset, step))
             names = [dataset.class_names[k] for k in config.init_labels] or dataset.class_names
             decoded = dataset.decode(np.asarray(synthetic.inputs, np.float32))
             render.write_images(workdir, decoded, names, config.ipc, step, metrics.read(workdir))
             if dataset.preprocessing["kind"] == "embedding":
                 write_sentences(workdir, synthetic, decoded, dataset.class_names, step)
             write_schedule(workdir, synthetic, decoded, dataset.class_names, step)
-            artefact.save(workdir / "distilled", synthetic, _card(config, dataset, step))
 
         schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
         layout = sharding.layout(config.parallel)
@@ -109,7 +114,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
 
 
 def evaluate(
-    distilled: artefact.Distilled,
+    distilled: artefact.Distilled | str | Path,
     config: ConfigDict | None = None,
     dataset: Dataset | None = None,
     full_data_steps: int = 0,
@@ -118,11 +123,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a distilled set with fresh networks, beside random real examples under the same protocol.
 
-    Args: config, default the one on the set's card; dataset, default the config's; full_data_steps, if any, also train
-    the same networks on the whole training set for so many steps; compare, names of rcig/baselines.py to measure
-    too, such as "kmeans"; options, fields of ``config.eval`` to change.
+    Args: distilled, or where it is; config, default the one on the set's card; dataset, default the config's;
+    full_data_steps, if any, also train the same networks on the whole training set for so many steps; compare, names of
+    rcig/baselines.py to measure too, such as "kmeans"; options, fields of ``config.eval`` to change.
     Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
     """
+    distilled = distilled if isinstance(distilled, artefact.Distilled) else artefact.load(Path(distilled))
     config = config or configs.from_dict(distilled.card["config"])
     config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
     if full_data_steps and config.eval.protocol == "bptt":

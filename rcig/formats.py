@@ -232,7 +232,7 @@ def _class_major(labels: np.ndarray, num_classes: int, ordered: bool) -> tuple[n
     told = not ordered and (hard or len(present) == num_classes or len(labels) % num_classes)
     if len(labels) and told and np.all(counts == counts[0]):
         return np.argsort(classes, kind="stable"), present.tolist()
-    whole = len(labels) and len(labels) % num_classes == 0 and not hard
+    whole = len(labels) and len(labels) % num_classes == 0 and (ordered or not hard)
     return np.arange(len(labels)), list(range(num_classes)) if whole else []
 
 

@@ -31,6 +31,10 @@ def main() -> None:
     parser.add_argument("out", type=command.place, help="where to write, without ending")
     parser.add_argument("runs", type=command.place, nargs="+", help="workdirs with an eval-cross_arch.json")
     flags = parser.parse_args()
+    if flags.out.is_dir() or flags.out.resolve().parent in [run.resolve() for run in flags.runs]:  # or one is forgotten
+        raise UserError(
+            f"{flags.out} is or lies in a workdir; name first a place outside, without ending, then the runs"
+        )
     matrix = read(flags.runs)
     write(flags.out.with_name(f"{flags.out.name}.json"), (json.dumps(matrix, indent=1) + "\n").encode())
     write(flags.out.with_name(f"{flags.out.name}.png"), png(heat_map(matrix)))

@@ -27,7 +27,8 @@ def step_figure(
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")
     for axes, image, values in zip(figure.axes, pixels, labels, strict=False):
-        axes.imshow(np.clip(image.squeeze(), 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        seen = image if image.shape[-1] == 3 else image.mean(-1)
+        axes.imshow(np.clip(seen, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(label_text(values, class_names), fontsize=7, parse_math=False)
     shown = ", ".join(f"{rate:.3g}" for rate in rates)
     figure.suptitle(f"{title}   ·   learning rate in each pass: {shown}", fontsize=9, color="0.2")

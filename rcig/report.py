@@ -70,7 +70,7 @@ def save(result: Mapping[str, Any], distilled: Path, arrays: Mapping[str, Any]) 
 
 def workdir(distilled: Path) -> Path | None:
     """Return the workdir that ``distilled`` is or lies in, if any."""
-    folders = (distilled, distilled.parent) if distilled.is_dir() else ()
+    folders = (distilled, distilled.resolve().parent) if distilled.is_dir() else ()
     return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 

@@ -43,19 +43,27 @@ def connect(coordinator: str = "", num_processes: int = 0, process_id: int = -1)
     if not coordinator and (num_processes or process_id >= 0):
         raise UserError("--num_processes and --process_id want a --coordinator=HOST:PORT as well; give all three")
     if coordinator == "auto":
-        jax.distributed.initialize()
+        _find_cluster("--coordinator=auto finds no cluster; give HOST:PORT and the other two flags")
     elif coordinator:
-        if ":" not in coordinator or not 0 <= process_id < num_processes:
+        if not coordinator.rpartition(":")[2].isdecimal() or not 0 <= process_id < num_processes:
             raise UserError(
                 f"--coordinator must be HOST:PORT with a --process_id from 0 to --num_processes - 1, not "
                 f"{coordinator}, {process_id} and {num_processes}; --coordinator=auto leaves them to jax"
             )
         jax.distributed.initialize(coordinator, num_processes, process_id)
     elif any(name in os.environ for name in _CLUSTER) or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        jax.distributed.initialize()
+        known = ", ".join(name for name in _CLUSTER if name in os.environ)
+        _find_cluster(f"{known} speak of a cluster, but not enough; unset them, or give --coordinator=HOST:PORT")
     else:
         return False
     return True
+
+
+def _find_cluster(remedy: str) -> None:
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        raise UserError(f"{remedy} ({error})") from error
 
 
 def is_writer() -> bool:

@@ -122,7 +122,10 @@ def passes(inputs: jax.Array, labels: jax.Array, num_batches: int) -> Select:
     Part d is every ``num_batches``-th row from d on: of a class-major set equally many rows of each class.
     """
     if num_batches < 1 or len(inputs) % num_batches:
-        raise UserError(f"{len(inputs)} synthetic examples must split into equal steps, not {num_batches}")
+        raise UserError(
+            f"{len(inputs)} synthetic examples must split into equal steps, not {num_batches}; "
+            "choose another ipc or method.steps"
+        )
     parts = [a.reshape(-1, num_batches, *a.shape[1:]).swapaxes(0, 1) for a in (inputs, labels)]
     return lambda t, key: tuple(part[t % num_batches] for part in parts)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import call
 from data_files import colours, encoded, picture, save, tiny_files, write_tar, write_tfds, write_tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,6 @@ from hypothesis.extra import numpy as hnp
 
 from rcig import data
 from rcig.data import prepare, sources
-from rcig.data.__main__ import main
 from rcig.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -236,9 +236,9 @@ def test_a_broken_archive_is_named(tmp_path, load):
 # ---------------------------------------------------------------- the command
 
 
-def test_list_says_what_is_where(small_cifar100, capsys):
-    assert main(["list", "--data_dir", str(small_cifar100[0])]) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+def test_list_says_what_is_where(small_cifar100):
+    ended = call("rcig.data.__main__", "list", "--data_dir", small_cifar100[0])
+    lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines()[1:])
     assert lines.keys() == sources.SOURCES.keys()
     assert lines["cifar100"] == str(small_cifar100[0] / "cifar100" / "1.0.0") and lines["mnist"] == "not found"
 
@@ -251,13 +251,13 @@ def test_command_line_mistakes_exit_2_with_one_line(tmp_path):
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
-def test_prepare_without_tensorflow_names_the_extra(tmp_path, monkeypatch, capsys):
+def test_prepare_without_tensorflow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["prepare", "svhn_cropped", "--data_dir", str(tmp_path)]) == 2
-    assert 'pip install ".[prepare]"' in capsys.readouterr().err
+    ended = call("rcig.data.__main__", "prepare", "svhn_cropped", "--data_dir", tmp_path)
+    assert ended.status == 2 and 'pip install ".[prepare]"' in ended.err
 
 
-def test_prepare_writes_array_records(tmp_path, monkeypatch, capsys):
+def test_prepare_writes_array_records(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
     class Builder:
@@ -270,8 +270,8 @@ def test_prepare_writes_array_records(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     monkeypatch.setattr(tfds, "builder", Builder)
-    assert main(["prepare", "imagenet_resized/64x64", "--data_dir", str(tmp_path / "new")]) == 0
-    assert str(tmp_path / "new" / "imagenet_resized" / "64x64" / "1.0.0") in capsys.readouterr().out
+    ended = call("rcig.data.__main__", "prepare", "imagenet_resized/64x64", "--data_dir", tmp_path / "new")
+    assert ended.status == 0 and str(tmp_path / "new" / "imagenet_resized" / "64x64" / "1.0.0") in ended.out
 
 
 def test_prepare_downloads_an_archive_once(tmp_path, monkeypatch):

@@ -14,7 +14,6 @@ from plugins.pull import Pull
 import rcig.models
 from rcig import data, initialize, loop, sentences, sharding
 from rcig.data import corpora, embeddings, prepare, streaming, text
-from rcig.data.__main__ import main
 from rcig.data.text import Embedded, Embedding
 from rcig.errors import UserError
 from rcig.types import Batch, Synthetic
@@ -178,16 +177,21 @@ def test_a_glove_file_gives_its_vectors_and_zeros_to_the_rest(load, tsv, tmp_pat
     assert {"embeddings": "glove.txt", "dim": 3, "words_found": 4}.items() <= dataset.preprocessing.items()
 
 
-def test_vectors_are_written_as_a_glove_file(load, tsv, tmp_path, capsys, monkeypatch):
+def test_vectors_are_written_as_a_glove_file(load, tsv, tmp_path, monkeypatch):
     monkeypatch.setenv("RCIG_CACHE", str(tmp_path / "cache"))
-    assert main(["vectors", "tsv", str(tmp_path / "glove.txt"), f"--path={tsv}"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/glove.txt has the vectors of 9 words\n"
+    vectors = lambda *flags: commands.call("rcig.data.__main__", "vectors", *flags)
+    assert vectors("tsv", tmp_path / "glove.txt", f"--path={tsv}").out == (
+        f"{tmp_path}/glove.txt has the vectors of 9 words\n"
+    )
     trained, read = (load("tsv", path=tsv, **options) for options in ({}, {"embeddings": str(tmp_path / "glove.txt")}))
     np.testing.assert_allclose(read.test.inputs[:], trained.test.inputs[:], rtol=1e-5)  # six digits
-    assert main(["vectors", "digits", str(tmp_path / "digits.txt")]) == 2
-    assert capsys.readouterr().err == "error: data set 'digits' has no words: name a text, such as imdb\n"
-    assert main(["vectors", "tsv", "/proc/glove.txt", f"--path={tsv}"]) == 2
-    assert capsys.readouterr().err.startswith("error: cannot write to /proc: ")
+    ended = vectors("digits", tmp_path / "digits.txt")
+    assert (ended.status, ended.err) == (2, "error: data set 'digits' has no words: name a text, such as imdb\n")
+    ended = vectors("tsv", "/proc/glove.txt", f"--path={tsv}")
+    assert ended.status == 2 and ended.err.startswith("error: cannot write to /proc: ")
+    before = Path(tsv).read_bytes()
+    ended = vectors("tsv", tsv, f"--path={tsv}")  # one's own text as the file to write
+    assert ended.status == 2 and "must be new" in ended.err and Path(tsv).read_bytes() == before
 
 
 BAD_GLOVE = {
@@ -324,7 +328,7 @@ def test_other_mistakes(load, tsv, tmp_path):
     refuses("looked for trec/train_5500.label and .*downloads https", load, "trec6", data_dir=tmp_path)
 
 
-def test_the_sets_are_listed_and_prepared(tmp_path, capsys, monkeypatch):
+def test_the_sets_are_listed_and_prepared(tmp_path, monkeypatch):
     fetched = []
     monkeypatch.setattr(prepare, "_download", lambda url, folder: fetched.append((url, folder)))
     with pytest.raises(UserError, match="'trec6' was prepared, but trec/train_5500.label"):  # as nothing was fetched
@@ -333,8 +337,8 @@ def test_the_sets_are_listed_and_prepared(tmp_path, capsys, monkeypatch):
     with pytest.raises(UserError, match="'tsv' needs no preparation: it reads your own files"):
         prepare.prepare("tsv", tmp_path)
     write_tree(tmp_path, {f"sst5/{file}": b"" for file in corpora.SST5})
-    assert main(["list", "--data_dir", str(tmp_path)]) == 0
-    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+    ended = commands.call("rcig.data.__main__", "list", "--data_dir", tmp_path)
+    listed = dict(line.split(maxsplit=1) for line in ended.out.splitlines()[1:])
     assert listed["sst5"] == str(tmp_path / "sst5") and listed["imdb"] == listed["trec50"] == "not found"
 
 

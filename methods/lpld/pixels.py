@@ -35,7 +35,11 @@ class Pixels(NamedTuple):
 def of(dataset: Dataset) -> Pixels:
     """Return a data set's pixels. Raises UserError for what is no square image, or is whitened."""
     told, shape = dataset.preprocessing, dataset.example_shape
-    if "zca" in told or not told.get("image", True) or not {"mean", "std"} <= set(told):
+    if not told.get("image", True):
+        raise UserError(
+            f"this method wants images, uint8 or in [0, 1]; {dataset.name} has other numbers: divide by 255"
+        )
+    if "zca" in told or not {"mean", "std"} <= set(told):
         raise UserError(
             f"this method wants images whose pixels have a range, {dataset.name} is in pixel space {told['kind']!r}; "
             "set --config.preprocessing=standard"

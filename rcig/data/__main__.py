@@ -6,47 +6,33 @@ python -m rcig.data vectors imdb imdb.txt --vocabulary=30000
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from rcig import command
 from rcig.data import cache, embeddings, prepare, sources
 from rcig.errors import UserError
+from rcig.files import check_new
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns its exit status: 0 done, 2 with one ``error:`` line for what the user can mend."""
-    options = _parser().parse_args(arguments)
-    data_dir = Path(options.data_dir or sources.default_data_dir()).expanduser()
-    try:
-        options.run(options, data_dir)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    """Like every command here: a mistake is one line that begins ``error:``."""
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+def main() -> None:
+    options = _parser().parse_args()
+    options.run(options, options.data_dir or sources.default_data_dir().expanduser())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m rcig.data", description="List or prepare data sets; write word vectors.")
+    parser = command.parser("List or prepare data sets; write word vectors.", prog="python -m rcig.data")
     commands = parser.add_subparsers(required=True, metavar="list|prepare|vectors")
     listing = commands.add_parser("list", help="show the known data sets and where they are")
     preparing = commands.add_parser("prepare", help="download a data set and write it in the form that is read")
     preparing.add_argument("name", help="a name that `list` shows")
     writing = commands.add_parser("vectors", help="train word vectors on a text's training split, write a GloVe file")
     writing.add_argument("name", help="imdb, or another text that `list` shows")
-    writing.add_argument("file", type=Path, help="where to; then --config.data.embeddings=FILE for any text")
+    writing.add_argument("file", type=command.place, help="a new file; then --config.data.embeddings=FILE for any text")
     writing.add_argument("--path", help="of tsv: where your own text is")
     writing.add_argument("--vocabulary", type=int, default=0, help="so many most frequent words; default: the text's")
-    for command, run in ((listing, _list), (preparing, _prepare), (writing, _vectors)):
-        command.add_argument("--data_dir", help="default: TFDS_DATA_DIR, else ~/tensorflow_datasets")
-        command.set_defaults(run=run)
+    for each, run in ((listing, _list), (preparing, _prepare), (writing, _vectors)):
+        each.add_argument("--data_dir", type=command.place, help="default: TFDS_DATA_DIR, else ~/tensorflow_datasets")
+        each.set_defaults(run=run)
     return parser
 
 
@@ -65,6 +51,7 @@ def _prepare(options: argparse.Namespace, data_dir: Path) -> None:
 
 
 def _vectors(options: argparse.Namespace, data_dir: Path) -> None:
+    check_new(options.file)
     chosen = {name: value for name in ("path", "vocabulary") if (value := getattr(options, name))}
     learned = sources.read(options.name, data_dir, cache.default_folder(), chosen).embedding
     if learned is None:
@@ -74,4 +61,4 @@ def _vectors(options: argparse.Namespace, data_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.main(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rcig.data import sources
 from rcig.data.raw import one_line
 from rcig.errors import UserError
+from rcig.files import disk_errors
 
 
 def prepare(name: str, data_dir: Path) -> Path:
@@ -23,7 +24,8 @@ def prepare(name: str, data_dir: Path) -> Path:
         raise UserError(f"data set {name!r} needs no preparation: {remedy}")
     if source.locate(data_dir) is None:
         folder = data_dir / source.folder
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(data_dir):
+            folder.mkdir(parents=True, exist_ok=True)
         urls = [f"{source.url}/{file}" for file in source.files] or [source.url]
         for url in urls:
             _download(url, folder) if url else _prepare_tfds(source.tfds, data_dir)

@@ -98,6 +98,6 @@ def bidirectional(
     init_param: float,
 ) -> Model:
     """Make the network of plug-in ``name``."""
-    sentence_shape(name, example_shape)
+    sentence_shape(name, example_shape, width=width, depth=depth)
     inits = layer_initializers(init, init_param)
     return as_model(Bidirectional(num_classes, cell, width, depth, dropout, inits), example_shape)

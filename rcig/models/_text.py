@@ -8,8 +8,11 @@ from flax import linen as nn
 from rcig.errors import UserError
 
 
-def sentence_shape(model: str, example_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return (L, E). Raises UserError for examples that are no sentences."""
+def sentence_shape(model: str, example_shape: tuple[int, ...], **sizes: int) -> tuple[int, int]:
+    """Return (L, E). Raises UserError for examples that are no sentences, and for a size of the network below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"model.{name} must be at least 1, not {size}")
     if len(example_shape) != 2:
         raise UserError(f"{model} wants embedded sentences (L, E), not examples {tuple(example_shape)}; choose another")
     return tuple(example_shape)

@@ -46,7 +46,7 @@ def make(
     init_param: float = 1.0,
 ) -> Model:
     """Make the network for sentences (L, E) of at least 8 embedding coordinates."""
-    _, size = sentence_shape("text_conv_lstm", example_shape)
+    _, size = sentence_shape("text_conv_lstm", example_shape, width=width)
     if size < _WINDOW + _POOL - 1:
         raise UserError(f"text_conv_lstm wants embeddings of at least {_WINDOW + _POOL - 1}, not {size}; widen them")
     return as_model(TextConvLSTM(num_classes, width, dropout, layer_initializers(init, init_param)), example_shape)

@@ -54,7 +54,7 @@ def make(
     init_param: float = 1.0,
 ) -> Model:
     """Make the network for sentences (L, E) of at least 5 positions."""
-    length, _ = sentence_shape("text_convnet", example_shape)
+    length, _ = sentence_shape("text_convnet", example_shape, width=width)
     if length < max(_WINDOWS):
         raise UserError(f"text_convnet wants sentences of at least {max(_WINDOWS)} words, not {length}; lengthen them")
     return as_model(TextConvNet(num_classes, width, dropout, layer_initializers(init, init_param)), example_shape)

@@ -61,7 +61,7 @@ def make(
     init_param: float = 1.0,
 ) -> Model:
     """Make the network for sentences (L, E), E divisible by ``num_heads``."""
-    _, size = sentence_shape("text_transformer", example_shape)
+    _, size = sentence_shape("text_transformer", example_shape, depth=depth, num_heads=num_heads)
     if size % num_heads:
         raise UserError(f"model.num_heads {num_heads} does not divide the embedding {size}; choose a divisor")
     inits = layer_initializers(init, init_param)
