@@ -66,6 +66,11 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
     or 143 when stopped by a signal.
     """
     _check_place(config, workdir)
+    if config.eval_every and config.eval.get("label_pool") == "":
+        raise UserError(
+            f"eval_every must be 0: protocol {config.eval.protocol} wants soft labels, which are made at the end; "
+            "or name others by eval.label_pool"
+        )
     with claimed(config, workdir):
         make = find("methods", config.method.name).make
         pipeline = hasattr(make, "prepare")
@@ -77,11 +82,6 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             raise UserError(
                 f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they "
                 "were, or use another --workdir"
-            )
-        if config.eval_every and config.eval.get("label_pool") == "":
-            raise UserError(
-                f"eval_every must be 0: protocol {config.eval.protocol} wants soft labels, which are made at the end; "
-                "or name others by eval.label_pool"
             )
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = make(model, **configs.options(config.method))

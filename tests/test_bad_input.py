@@ -122,6 +122,15 @@ FLAGS = {
     ("--config=quickstart", "--workdir=x", "--num_processes=two"): "invalid int value: 'two'",
     ("--config=quickstart", "--workdir=x", "--coordinator=host:1"): "--process_id from 0 to --num_processes - 1, not",
     ("--config=quickstart", "--workdir=x", "--coordinator=host", "--num_processes=1", "--process_id=0"): "HOST:PORT",
+    (
+        *("--config=quickstart", "--workdir=x", "--coordinator=host:port", "--num_processes=1", "--process_id=0"),
+    ): "HOST:PORT",
+    ("--config=quickstart", "--workdir=" + "x" * 300): "longer than 255 bytes",
+    (
+        "--config=lpld_digits",
+        "--workdir=x",
+        "--config.eval_every=1",
+    ): "eval_every must be 0: protocol soft_labels wants",
     ("--config=quikstart", "--workdir=x"): "unknown config 'quikstart'; did you mean 'quickstart'?",
     ("--config=configs/quikstart.py", "--workdir=x"): "did you mean 'quickstart'?",
     ("--config=nowhere/config.json", "--workdir=x"): "cannot read config nowhere/config.json",
@@ -191,6 +200,54 @@ def test_a_workdir_with_somebody_elses_files(tmp_path):
         assert str(tmp_path / name) in error_of(call("distill_dataset", *PULL, f"--workdir={tmp_path}"))
         shutil.rmtree(tmp_path / "checkpoints")
     assert (tmp_path / "distilled/distilled/mine.txt").read_text() == "mine"
+
+
+def test_a_workdir_with_another_programs_config(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["mine"]}')
+    message = error_of(call("distill_dataset", *PULL, f"--workdir={tmp_path}"))
+    assert f"{tmp_path / 'config.json'} is no config of this program" in message
+    assert (tmp_path / "config.json").read_text() == '{"architectures": ["mine"]}'
+
+
+@pytest.mark.parametrize("out", ["config", "../run"])
+def test_a_matrix_does_not_replace_files_of_a_run(workdir, out):
+    before = contents(workdir.parent)
+    assert "is or lies in a workdir" in error_of(call("rcig.matrix", workdir / out, workdir))
+    assert contents(workdir.parent) == before
+
+
+def test_pictures_are_not_replaced_by_a_set(workdir, tmp_path):
+    assert call("rcig.convert", workdir, tmp_path / "pictures").status == 0
+    before, distilled = contents(tmp_path / "pictures"), rcig.load(workdir)
+    with pytest.raises(UserError, match="must be a distilled set to be replaced but holds other files"):
+        rcig.save(tmp_path / "pictures", distilled.synthetic, distilled.card)
+    assert contents(tmp_path / "pictures") == before
+
+
+@pytest.mark.parametrize("variables", [{}, {"SLURM_STEP_NODELIST": "node1"}])
+def test_a_cluster_that_is_none(variables, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    flags = () if variables else ("--coordinator=auto",)
+    message = error_of(call("distill_dataset", *PULL, *flags, f"--workdir={tmp_path / 'run'}"))
+    assert ("SLURM_STEP_NODELIST speak of a cluster" if variables else "finds no cluster; give HOST:PORT") in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("INTERNAL: Out of memory allocating 9 bytes"), RuntimeError("RESOURCE_EXHAUSTED")],
+)
+def test_the_end_of_memory_is_said_with_remedies(error, capsys):
+    def command_of_this():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        command.main(command_of_this)
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: out of memory; lower method.batch_size")
 
 
 def test_a_workdir_where_another_process_is_at_work(workdir):
@@ -348,6 +405,9 @@ def test_what_eval_is_given_must_be_a_set(workdir, tmp_path):
     }.items():
         assert message in error_of(call("eval", f"--distilled={tmp_path / path}"))
     assert "arguments are required: --distilled" in error_of(call("eval"))
+    assert "--full_data_steps must not be negative" in error_of(
+        call("eval", f"--distilled={workdir}", "--full_data_steps=-5")
+    )
     assert "is a folder" in error_of(call("eval", f"--distilled={workdir}", "--format=npz"))
 
 

@@ -389,6 +389,9 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "one/images").iterdir()] == ["step-00.png"]
     with Image.open(tmp_path / "one/images/step-00.png") as picture:
         assert picture.height == 1800  # a hundred images in rows of ten
+    for shape in ((8, 8, 2), (1, 20, 1), (1, 1, 3)):
+        odd = one._replace(inputs=np.zeros((120, *shape)))
+        write_schedule(tmp_path / "odd", odd, odd.inputs, "abc", 5)
 
     ended = commands.call("distill_dataset", *adapt, "--config.model.width=4", f"--workdir={tmp_path}/other")
     assert ended.status == 2 and ended.err.startswith(f"error: pool {tmp_path}/pool: ")

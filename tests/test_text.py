@@ -16,6 +16,7 @@ from rcig import data, initialize, loop, sentences, sharding
 from rcig.data import corpora, embeddings, prepare, streaming, text
 from rcig.data.text import Embedded, Embedding
 from rcig.errors import UserError
+from rcig.lookup import find
 from rcig.types import Batch, Synthetic
 
 ROOT = Path(__file__).parent.parent
@@ -326,6 +327,16 @@ def test_other_mistakes(load, tsv, tmp_path):
     write_tree(tmp_path, lines)
     refuses("sst_train.txt, line 1 must be __label__1 to 5", load, "sst5", data_dir=tmp_path)
     refuses("looked for trec/train_5500.label and .*downloads https", load, "trec6", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, option",
+    [("text_lstm", "depth"), ("text_rnn", "width"), ("text_convnet", "width"), ("text_conv_lstm", "width")]
+    + [("text_transformer", "num_heads"), ("text_transformer", "depth")],
+)
+def test_a_text_network_of_nothing_is_refused(name, option):
+    with pytest.raises(UserError, match=f"model.{option} must be at least 1, not 0"):
+        find("rcig.models", name).make((10, 20), 2, **{option: 0})
 
 
 def test_the_sets_are_listed_and_prepared(tmp_path, monkeypatch):
