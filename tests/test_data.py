@@ -285,9 +285,17 @@ def test_folder_with_splits_and_without(tmp_path, load):
         for c in "xyz"
         for row in range(2)
     }
-    parts["train/x/.hidden.png"] = parts["train/x/notes.txt"] = b"nothing"
+    parts["train/x/.hidden.png"] = b"nothing"
     dataset = load("folder", path=write_tree(tmp_path / "parts", parts), preprocessing="none")
     assert dataset.train.inputs.shape == (6, 6, 6, 1) and dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_what_is_no_picture_is_said(tmp_path, load):
+    files = {f"{c}/{row}.png": picture((4, 4)) for c in "ab" for row in range(4)}
+    write_tree(tmp_path / "own", files | {"c/1.gif": b"GIF89a", "a/notes.txt": b"", ".hidden/x": b""})
+    with pytest.warns(UserWarning, match="2 files are no pictures .*left out: a/notes.txt"):
+        dataset = load("folder", path=tmp_path / "own", test_fraction=0.5)
+    assert dataset.class_names == ("a", "b")
 
 
 def test_folders_of_classes_may_be_links_and_nested_but_not_hidden(tmp_path, load):

@@ -3,6 +3,7 @@
 Each set is a function from the paths it finds to a Listing; decoding and caching are the same for all.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -145,7 +146,7 @@ def _list_wnids(names: Mapping[str, str], tree: Tree) -> Listing:
 
 
 def _list_splits(tree: Tree) -> Listing:
-    pictures = _pictures(tree)
+    pictures = _own_pictures(tree)
     tested = next((part for part in ("test", "val") if any(_class_in(part, name) for name in pictures)), "test")
     classes, strangers = ({_class_in(part, name) for name in pictures} - {""} for part in ("train", tested))
     label_of = {name: label for label, name in enumerate(sorted(classes))}
@@ -157,7 +158,7 @@ def _list_splits(tree: Tree) -> Listing:
 
 
 def _list_classes(test_fraction: float, tree: Tree) -> Listing:
-    pictures = [name for name in _pictures(tree) if "/" in name]
+    pictures = [name for name in _own_pictures(tree) if "/" in name]
     classes = sorted({name.split("/")[0] for name in pictures})
     label_of = {name: label for label, name in enumerate(classes)}
     every = _by_class(pictures, lambda name: name.split("/")[0], label_of, "<class>/")
@@ -196,10 +197,23 @@ def _filled(labelled: Labelled, where: str) -> Labelled:
     return labelled
 
 
+def _own_pictures(tree: Tree) -> list[str]:
+    """Return the pictures of somebody's own folder; what lies beside them is said."""
+    pictures = _pictures(tree)
+    others = sorted({*map(str, _visible(tree))} - {*pictures})
+    if others and pictures:
+        kinds = ", ".join(images.SUFFIXES)
+        warnings.warn(f"{len(others)} files are no pictures ({kinds}) and are left out: {others[0]} …", stacklevel=2)
+    return pictures
+
+
 def _pictures(tree: Tree) -> list[str]:
+    return [str(path) for path in _visible(tree) if path.suffix.lower() in images.SUFFIXES]
+
+
+def _visible(tree: Tree) -> list[PurePosixPath]:
     paths = (PurePosixPath(name) for name in tree)
-    hidden = lambda path: any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return [str(path) for path in paths if path.suffix.lower() in images.SUFFIXES and not hidden(path)]
+    return [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts)]
 
 
 def _channels(tree: Tree, pictures: Sequence[str]) -> int:
