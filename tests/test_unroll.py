@@ -172,7 +172,8 @@ def test_modes_agree_for_networks_with_more_than_parameters(name, mode):
 
     expected, actual = (gradient(networks, synthetic, each) for each in ("full", mode))
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)  # the transformer's token is float32
+        rtol, atol = (1e-4, 1e-6) if name == "transformer" else (1e-8, 1e-11)  # parts of flax's attention are float32
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
     assert np.abs(expected.inputs).max() > 1e-6
 
 
