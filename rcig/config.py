@@ -125,6 +125,8 @@ def _shared(config: ConfigDict, fields: Fields) -> Fields:
     said = {key: fields.get(f"method.{key}", config.method[key]) for key in _SHARED if key in config.method}
     if said.get("networks") not in ("fixed", "random"):
         said.pop("networks", None)
+    if "networks" not in config.eval:  # the steps of `continual` are others
+        said.pop("steps", None)
     return {f"eval.{key}": value for key, value in said.items() if key in config.eval}
 
 
