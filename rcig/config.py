@@ -111,6 +111,8 @@ def _build(*layers: Fields) -> ConfigDict:
 
 def _over(fields: Fields, layer: Fields) -> Fields:
     """Return assignments with later ones over them; another method's options go when a method is chosen, and so on."""
+    if layer.get("model.name", fields["model.name"]) != fields["model.name"] and "eval.model.name" not in fields:
+        fields = {k: v for k, v in fields.items() if not k.startswith("eval.model.")}  # of the judge that it was
     for choice, keep in _CHOICES.items():
         if choice in layer and layer[choice] != fields.get(choice):
             section = choice.rpartition(".")[0] + "."

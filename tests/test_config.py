@@ -284,6 +284,15 @@ def test_published_settings_of_the_matching_methods(
     assert config.initialization == ("normal" if cell.startswith("dc.") else "real")
 
 
+@pytest.mark.parametrize("name", ["rcig_cifar10_ipc1", "frepo.py:mnist_ipc1"])
+def test_what_was_said_of_a_judge_goes_with_it(name):
+    load = lambda *said: configs.load(f"configs/{name}" if ":" in name else name, [f"--config.{one}" for one in said])
+    assert load().eval.model.norm == "none"
+    assert "norm" not in load("model.name=mlp").eval.model and load("model.name=mlp").eval.model.name == "mlp"
+    assert load("model.name=mlp", "eval.model.width=9").eval.model.width == 9
+    assert load("model.width=64").eval.model.norm == "none"
+
+
 def test_the_evaluation_follows_the_methods_networks_steps_and_flips():
     load = lambda name, *said: configs.load(name, [f"--config.{one}" for one in said])
     assert load("dd_mnist_fixed_10").eval.networks == "fixed" and load("dd_mnist_random_100").eval.steps == 10
