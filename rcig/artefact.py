@@ -86,7 +86,9 @@ def find(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} must be a distilled set or a workdir but does not exist; check the path")
     if path.is_file():
-        raise UserError(f"{path} must be a folder but is a file; say its --format, for example --format=npz")
+        raise UserError(
+            f"{path} must be a folder but is a file; say its --format, as --format=npz; in Python rcig.formats.read"
+        )
     inside = sorted(card.parent.name for card in path.glob("*/card.json"))
     remedy = f"choose one of {', '.join(inside)} in it" if inside else "run distill_dataset.py first, or check the path"
     raise UserError(f"{path} holds no distilled set (a folder with card.json); {remedy}")

@@ -82,7 +82,7 @@ def heat_map(matrix: Matrix) -> Figure:
     axes = figure.add_subplot()
     image = axes.imshow(means, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(matrix)), list(matrix))
+    axes.set_yticks(range(len(matrix)), list(matrix), parse_math=False)  # a workdir may be called $x
     axes.set(xlabel="trained on the set and tested", ylabel="distilled set")
     middle = np.nanmean(means)
     for (row, column), mean in np.ndenumerate(means):
