@@ -32,6 +32,11 @@ from rcig.errors import UserError, must_be_positive, unknown
 from rcig.implicit import MetaGradient, meta_gradient
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
+_NOT_DRAWN = {  # ablation -> rows that have no part in it
+    "nonlinear": ("solve_rows",),
+    "naive": ("direct_rows", "target_rows", "implicit_rows", "solve_rows"),
+}
+
 
 @struct.dataclass
 class State:
@@ -85,8 +90,7 @@ class RCIG:
                 raise unknown(f"method.{name}", getattr(self, name), known)
         if self.problem != "convexified" and self.solver == "cg":
             raise UserError(f"method.solver 'cg' needs a quadratic problem, not {self.problem!r}; set it to 'adam'")
-        rows = ("direct_rows", "target_rows", "implicit_rows") if self.problem == "naive" else ()
-        for name in (*rows, *(["solve_rows"] if self.problem != "convexified" else [])):
+        for name in _NOT_DRAWN.get(self.problem, ()):
             if getattr(self, name):
                 raise UserError(f"method.{name} has no part in problem {self.problem!r}; set it to 0")
         if self.problem == "naive" and self.clip:

@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rcig.card import Distilled as Distilled
-from rcig.card import check, check_card, plain, seal, stamp
+from rcig.card import check, check_card, plain, seal, stamp, text
 from rcig.card import new_card as new_card
 from rcig.checkpoint import quiet_orbax
 from rcig.errors import UserError
@@ -53,7 +53,7 @@ def save(directory: Path, synthetic: Synthetic, card: Mapping[str, Any]) -> Dist
             shutil.rmtree(leftover, ignore_errors=True)
         _checkpointer().save(new, args=ocp.args.StandardSave(arrays))
         write(new / _DONE, b"committed\n")  # orbax's own text tells strangers where it was saved
-        write(new / "card.json", _text(distilled.card))
+        write(new / "card.json", text(distilled.card))
         if directory.exists():
             directory.rename(old)
         new.rename(directory)
@@ -106,7 +106,7 @@ def add_result(path: Path, result: Mapping[str, Any], arrays: Mapping[str, Any])
         if card["arrays"] != arrays or _identity(folder) != seen:
             raise UserError(f"{folder} holds a newer set than the one that was evaluated; evaluate it again")
         card["accuracies"].append(plain(result))
-        write(folder / "card.json", _text(stamp(card)))
+        write(folder / "card.json", text(stamp(card)))
 
 
 def _load(folder: Path) -> Distilled:
@@ -171,7 +171,3 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_ctime_ns
-
-
-def _text(card: Mapping[str, Any]) -> bytes:
-    return (json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -14,6 +14,7 @@ sha256                              of the card's canonical JSON without this fi
 """
 
 import importlib.metadata
+import json
 import math
 import platform
 import subprocess
@@ -92,6 +93,11 @@ def new_card(
     card |= dict(init_labels=init_labels)
     card |= dict(versions=versions | {"python": platform.python_version()}, commit=commit(), accuracies=[])
     return {"schema_version": SCHEMA_VERSION} | plain(card)
+
+
+def text(card: Mapping[str, Any]) -> bytes:
+    """Return the content of a ``card.json``."""
+    return (json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def seal(synthetic: Synthetic, card: Mapping[str, Any]) -> Distilled:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rcig import command, formats, torch_format
+from rcig import card, command, formats, torch_format
 from rcig.card import Distilled
 from rcig.data import export
 from rcig.errors import UserError
@@ -90,7 +89,7 @@ def pictures(
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table)
     write(folder / "labels.csv", text.getvalue().encode())
-    write(folder / "card.json", _card(distilled))
+    write(folder / "card.json", card.text(distilled.card))
     return note
 
 
@@ -103,12 +102,8 @@ def tensors(distilled: Distilled, folder: Path) -> None:
         found["lr"] = np.mean(distilled.learning_rates)
     for name, array in found.items():
         write(folder / f"{name}.pt", torch_format.dump(array))
-    write(folder / "card.json", _card(distilled))
+    write(folder / "card.json", card.text(distilled.card))
     print(f"{len(distilled.inputs)} examples in {folder}")
-
-
-def _card(distilled: Distilled) -> bytes:
-    return (json.dumps(distilled.card, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _file(distilled: Distilled, path: Path) -> None:

@@ -22,7 +22,7 @@ import optax
 
 from rcig import losses, pool
 from rcig.errors import UserError, unknown
-from rcig.initialize import check_sizes, everything, groups, labelled, rows_of
+from rcig.initialize import all_inputs, check_sizes, groups, labelled, rows_of
 from rcig.types import Dataset, Key, Model, Outputs, Synthetic, Variables
 
 EPOCHS = 10  # N / batch steps each; after each one every training example is classified
@@ -155,7 +155,7 @@ def _of(rows: np.ndarray, dataset: Dataset, observed: Observed | None) -> np.nda
 
 def _epochs(key: Key, model: Model, dataset: Dataset, epochs: int) -> Iterator[Variables]:
     """Train a fresh network; yield it after every epoch."""
-    inputs, labels = everything(dataset).inputs, jnp.asarray(dataset.train.labels)
+    inputs, labels = all_inputs(dataset), jnp.asarray(dataset.train.labels)
     size = min(BATCH_SIZE, len(labels))
     key_start, key_train = jax.random.split(key)
     member = pool.fresh(key_start, model.init, optax.adam(LEARNING_RATE))

@@ -131,6 +131,8 @@ def evaluate(
     distilled = distilled if isinstance(distilled, artefact.Distilled) else artefact.load(Path(distilled))
     config = config or configs.from_dict(distilled.card["config"])
     config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
+    if full_data_steps < 0:
+        raise UserError(f"--full_data_steps must not be negative, not {full_data_steps}; 0 trains on the set alone")
     if full_data_steps and config.eval.protocol == "bptt":
         raise UserError(
             "protocol bptt follows a set's schedule, and all data have none; --protocol=standard trains on all data"

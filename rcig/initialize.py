@@ -17,7 +17,7 @@ from rcig import sharding
 from rcig.data.text import as_leaves
 from rcig.errors import UserError, unknown
 from rcig.losses import centred_targets
-from rcig.types import Array, Dataset, Key, Synthetic
+from rcig.types import Array, Dataset, Key, PyTree, Synthetic
 
 MAX_CLUSTERED = 5000  # examples of a class that k-means sees
 _CHUNK = 1000  # examples taken at a time where only their sum is wanted
@@ -97,14 +97,19 @@ def everything(dataset: Dataset) -> Synthetic:
 
     Raises: UserError where a device has not the memory for it.
     """
-    labels = centred_targets(jnp.asarray(dataset.train.labels), dataset.num_classes)
+    inputs = all_inputs(dataset)
+    return Synthetic(inputs, centred_targets(jnp.asarray(dataset.train.labels), dataset.num_classes))
+
+
+def all_inputs(dataset: Dataset) -> PyTree:
+    """Return the training split's inputs on the device. Raises: UserError where this has not the memory for them."""
     needed, there = dataset.train.inputs.nbytes, sharding.whole_memory()
     if needed > there:
         raise UserError(
             f"all of data set {dataset.name} at once takes {needed / 2**30:.0f} GiB, a device has {there / 2**30:.0f}; "
             "choose a smaller data.resolution, or what takes batches"
         )
-    return Synthetic(jax.tree.map(jnp.asarray, as_leaves(dataset.train.inputs)), labels)
+    return jax.tree.map(jnp.asarray, as_leaves(dataset.train.inputs))
 
 
 STARTS: dict[str, Callable[..., Synthetic]] = {
