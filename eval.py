@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--baselines",
         default="real",
-        help="what to compare with: real, optimised, herding, k_center, forgetting, average, kmeans, noise, normal",
+        help="what to compare with, or nothing: real, optimised, herding, k_center, forgetting, average, kmeans, noise",
     )
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()

@@ -42,13 +42,15 @@ def main() -> None:
     parser.add_argument("src", type=command.place, help="a workdir, a distilled/ folder, or a file")
     parser.add_argument("dst", type=command.place, help="a .npz or .safetensors file, or a new folder for pictures")
     parser.add_argument("--format", default="", help=f"of a file SRC: {', '.join(formats.FORMATS)}")
-    parser.add_argument("--to", default="pictures", choices=("pictures", "tfds", "torch"), help="what is in a folder")
+    parser.add_argument("--to", default="", choices=("pictures", "tfds", "torch"), help="what a folder holds: pictures")
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     flags, overrides = parser.parse_known_args()
 
     from rcig import artefact, experiment
 
     check_new(flags.dst)
+    if flags.to and flags.dst.suffix:
+        raise UserError(f"--to={flags.to} makes a folder, and {flags.dst} is named like a file; leave out one of them")
     as_it_is = _file if flags.dst.suffix else tensors if flags.to == "torch" else None
     if as_it_is and flags.src.is_dir() and not flags.format and not overrides:  # which needs no data set
         return as_it_is(artefact.load(flags.src), flags.dst)

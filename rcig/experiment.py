@@ -118,14 +118,14 @@ def evaluate(
     config: ConfigDict | None = None,
     dataset: Dataset | None = None,
     full_data_steps: int = 0,
-    compare: Sequence[str] = (),
+    compare: Sequence[str] = ("real",),
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a distilled set with fresh networks, beside random real examples under the same protocol.
 
     Args: distilled, or where it is; config, default the one on the set's card; dataset, default the config's;
     full_data_steps, if any, also train the same networks on the whole training set for so many steps; compare, names of
-    rcig/baselines.py to measure too, such as "kmeans"; options, fields of ``config.eval`` to change.
+    rcig/baselines.py to measure too, such as "kmeans", or none; options, fields of ``config.eval`` to change.
     Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
     """
     distilled = distilled if isinstance(distilled, artefact.Distilled) else artefact.load(Path(distilled))

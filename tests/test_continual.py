@@ -105,7 +105,7 @@ def test_end_to_end_with_table_and_picture(tmp_path):
     distilled = experiment.seal(
         experiment.make_start(config, dataset), experiment._card(config, dataset, config.num_steps)
     )
-    result = json.loads(json.dumps(experiment.evaluate(distilled, config, dataset, compare=("average",))))
+    result = json.loads(json.dumps(experiment.evaluate(distilled, config, dataset, compare=("real", "average"))))
     rows = report.table(result).splitlines()[-4:]
     cells = [cell.strip() for cell in rows[0].split("  ") if cell.strip()]
     assert cells == ["distilled", "random real examples", "class averages"]

@@ -119,6 +119,8 @@ def test_a_workdir_becomes_tensors(workdir, tmp_path):
     assert ended.status == 0 and ended.out == f"4 examples in {tmp_path / 'mine'}\n", ended.err
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["card.json", "images.pt", "labels.pt"]
     np.testing.assert_array_equal(torch_format.load(tmp_path / "mine/labels.pt"), artefact.load(workdir).labels)
+    ended = call("rcig.convert", workdir, tmp_path / "mine.npz", "--to=torch")
+    assert ended.status == 2 and "named like a file" in ended.err and not (tmp_path / "mine.npz").exists()
 
 
 def test_a_torch_file_becomes_npz_and_pictures(digits, tmp_path):

@@ -109,6 +109,7 @@ def test_by_default_only_random_examples_are_compared(few, digits):
     assert result["full_data"] > 0.95
     with pytest.raises(UserError, match="unknown baseline 'kmaens'; did you mean 'kmeans'"):
         experiment.evaluate(few, dataset=digits, compare=("kmaens",))
+    assert not [name for name in experiment.evaluate(few, dataset=digits, compare=()) if name.startswith("baseline")]
     assert PRESETS.keys() == {"nearest"}
 
 
