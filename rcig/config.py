@@ -31,7 +31,7 @@ _CHOICES = {
     "eval.model.name": (),
 }
 # what holds for a method holds for its evaluation, unless that says otherwise
-_SHARED = ("networks", "networks_seed", "steps", "label_softmax", "attack", "flip")
+_SHARED = ("networks", "networks_seed", "steps", "label_softmax", "attack", "flip", "kernel", "depth", "ridge")
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
@@ -129,6 +129,8 @@ def _shared(config: ConfigDict, fields: Fields) -> Fields:
         said.pop("networks", None)
     if "networks" not in config.eval:  # the steps of `continual` are others
         said.pop("steps", None)
+    if "kernel" not in config.method:  # the ridge of a finite network's last layer is another
+        said.pop("ridge", None)
     return {f"eval.{key}": value for key, value in said.items() if key in config.eval}
 
 

@@ -35,11 +35,12 @@ def relabel(
     variables: Variables,
     spec: Labelling,
     class_names: Sequence[str] = (),
+    count: int = 0,
 ) -> LabelPool:
     """Write the pool that ``spec`` asks for, or what is missing of it, and return it.
 
     Args: inputs (N, S, S, C) in model-input space; a teacher with its variables, used in running-statistics mode;
-    class_names, by which a pool is known to be of another label space.
+    class_names, by which a pool is known to be of another label space; count, of records, if not all.
     Returns: the pool of exactly these records, in order; a finished one costs no more than opening it.
     Raises: UserError for images that are not square, too few of them, a pool in the folder that belongs to something
     else, logits that float16 cannot hold, and a disk that refuses; the records written before then stay.
@@ -48,7 +49,7 @@ def relabel(
     if inputs.ndim != 4 or inputs.shape[1] != inputs.shape[2]:
         raise UserError(f"soft labels want square images (N, S, S, C), not {inputs.shape}; resize the images")
     key = jax.random.fold_in(key, spec.seed)
-    wanted = spec.records(len(inputs))
+    wanted = min(count or spec.records(len(inputs)), spec.records(len(inputs)))
     outputs, _ = jax.eval_shape(lambda v, x: model.apply(v, x, False, None), variables, inputs[:1])
     num_classes = outputs.logits.shape[1]
     meta = about(inputs, variables, spec, key, num_classes, class_names)

@@ -38,7 +38,7 @@ SMALL = {
     "label_solve": [{"batch_size": 48}],
     "lpld": [
         {"batch_size": 24, "jitter": 1, "class_statistics": "ema", "curriculum": "cosine"} | TEACHER,
-        {"batch_size": 8, "supervision": "global", "shared_augmentation": False, "view_flip": True} | TEACHER,
+        {"batch_size": 8, "supervision": "global", "shared_augmentation": False, "recover_flip": True} | TEACHER,
     ],
     "rat_bptt": [
         {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True},

@@ -201,7 +201,20 @@ def test_evaluate_finds_the_pool_and_labels_the_baseline(run):
     pruned = experiment.evaluate(distilled, pruning_ratio=0.75)
     assert pruned["records"] == 4 and pruned["label_bytes"] * 4 == whole["label_bytes"]
     assert pruned["image_bytes"] == 20 * 64
+    everything = experiment.evaluate(distilled, compare=(), full_data_steps=3, pruning_ratio=0.75, granularity="epoch")
+    assert everything["records"] == 4 and 0 <= everything["full_data"] <= 1
     assert str(run) not in str(pruned)
+
+
+def test_a_larger_set_has_as_many_labels_not_as_large_a_share(run, monkeypatch):
+    made, used = [], []
+    monkeypatch.setattr("rcig.relabel.relabel", lambda *args: made.append(relabel(*args)) or made[-1])
+    train = lambda *args: used.append((len(args[2]), len(args[3]))) or train_students(*args)
+    monkeypatch.setattr("rcig.evaluation.soft_labels.train_students", train)
+    experiment.evaluate(artefact.load(run), full_data_steps=2, pruning_ratio=0.75)
+    assert [rows for rows, _ in used[:2]] == [20, 20] and used[2][0] > 1000
+    assert [records for _, records in used] == [4, 4, 4]
+    assert [len(pool) for pool in made] == [16, 4]  # no more are made than are wanted
 
 
 def test_what_is_missing_is_said(run, tmp_path):

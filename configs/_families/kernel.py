@@ -68,7 +68,7 @@ def frepo(dataset: str, ipc: int) -> ConfigDict:
     num_steps = _FREPO_JUDGE_STEPS.get(ipc * num_classes, 0)
     config.eval.update(learning_rate=3e-4, batch_size=500, num_steps=num_steps)
     config.eval.augmentation = ("" if dataset in _UNMIRRORED else "flip_") + "color_crop_rotate_translate_cutout"
-    config.eval.model = ConfigDict({"norm": "none"})
+    config.eval.flip, config.eval.model = False, ConfigDict({"norm": "none"})
     return config
 
 

@@ -2,7 +2,8 @@
 
 SRe2L: Yin et al., NeurIPS 2023; RDED: Sun et al., CVPR 2024; CDA: Yin & Shen, TMLR 2024; LPLD: Xiao & He, NeurIPS 2024.
 The functions take any data set and ipc; an arm is a change of LPLD's config. The teacher is a ResNet that every run
-trains for itself, or takes from another run's workdir (method.teacher).
+trains for itself, or takes from another run's workdir (method.teacher). Test images are the whole middle square, made
+to measure (the papers' are cut out of a larger one, or not square), and channels are standardised as RCIG's.
 """
 
 from ml_collections import ConfigDict
@@ -29,8 +30,8 @@ def imagenet(ipc: int) -> ConfigDict:
     """LPLD on ImageNet-1K at 224 pixels. The published teacher is torchvision's ResNet18, 69.8 % after 90 epochs."""
     config = _common("imagenet2012", ipc, 4000)
     config.model = resnet(stem="large")
-    config.method = _lpld(4000, learning_rate=0.25, statistics_weight=0.01, jitter=32, jitter_back=0, view_flip=True)
-    config.method.groups_at_once = max(1, 200 // ipc)
+    config.method = _lpld(4000, learning_rate=0.25, statistics_weight=0.01, jitter=32, jitter_back=0)
+    config.method.update(recover_flip=True, view_flip=True, groups_at_once=max(1, 200 // ipc))
     config.method.update(_teacher(steps=450_000, batch_size=256, rate=0.1, decay=1e-4))
     config.method.label_batch_size = 128
     config.eval.preset = "imagenet"
@@ -40,13 +41,13 @@ def imagenet(ipc: int) -> ConfigDict:
 def imagenet21k(ipc: int) -> ConfigDict:
     """LPLD on ImageNet-21K-P at 224 pixels, from a folder of pictures by class: pixels in [0, 1], cutout for labels.
 
-    The published teacher learned for 80 epochs by a recipe of its own; whether images were mirrored is not known.
+    The published teacher learned for 80 epochs by a recipe of its own. Its labels are of views that are not mirrored.
     """
     config = _common("folder", ipc, 2000)
     config.data.resolution, config.preprocessing = 224, "none"
     config.model = resnet(stem="large")
     config.method = _lpld(2000, learning_rate=0.05, statistics_weight=0.25, jitter=32, jitter_back=0)
-    config.method.groups_at_once = max(1, 200 // ipc)
+    config.method.update(recover_flip=True, groups_at_once=max(1, 200 // ipc))
     config.method.update(_teacher(steps=3_450_000, batch_size=256, rate=0.1, decay=1e-4))
     config.method.update({"label_batch_size": 32, "mix": "cutout"})
     config.eval.preset = "imagenet21k"
@@ -59,8 +60,8 @@ def tiny_imagenet(ipc: int) -> ConfigDict:
     Its rate was 0.2 with a warm-up and a cosine; without them 0.1 is taken.
     """
     config = _common("tiny_imagenet", ipc, 4000)
-    config.method = _lpld(4000, learning_rate=0.1, statistics_weight=0.05, view_flip=True)
-    config.method.groups_at_once = max(1, 1000 // ipc)
+    config.method = _lpld(4000, learning_rate=0.1, statistics_weight=0.05, min_scale=0.08)
+    config.method.update(recover_flip=True, view_flip=True, groups_at_once=max(1, 1000 // ipc))
     config.method.update(_teacher(steps=19_500, batch_size=256, rate=0.1, decay=1e-4))
     config.method.update({"label_epochs": 100, "label_batch_size": 64, "mix": "none"})
     config.eval.preset = "tiny"
@@ -111,7 +112,10 @@ def sre2l(config: ConfigDict) -> ConfigDict:
 
 
 def rded(config: ConfigDict, pieces: int = 1) -> ConfigDict:
-    """The same with RDED's images: realistic crops, ``pieces`` x ``pieces`` of them stitched; nothing is optimised."""
+    """The same with RDED's images: realistic crops, ``pieces`` x ``pieces`` of them stitched; nothing is optimised.
+
+    Labels are made as LPLD's, to compare the images alone: RDED's own crops are at least 1 / ``pieces`` of one.
+    """
     shared = ("label_epochs", "label_batch_size", "mix", "view_flip", "min_scale")
     kept = {name: value for name, value in config.method.items() if name.startswith("teacher") or name in shared}
     config.method = ConfigDict(kept | {"name": "rded", "pieces": pieces})

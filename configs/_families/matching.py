@@ -3,7 +3,8 @@
 DC: Zhao et al., ICLR 2021; DSA: Zhao & Bilen, ICML 2021; DM: Zhao & Bilen, WACV 2023; MTT: Cazenavette et al., CVPR
 2022. The numbers of steps are those after which the papers measure: 1000 networks for DC and DSA, with a match for
 every image of a class, at most 50, and 20,000 networks for DM. (The reference takes one more before it saves.) MTT's
-paper says the best of 5000 steps. The functions take any data set and ipc.
+paper says the best of 5000 steps. Where MTT does not whiten, CIFAR-100 has its own constants here, CIFAR-10's there.
+The functions take any data set and ipc.
 """
 
 from ml_collections import ConfigDict

@@ -44,7 +44,7 @@ SUPERVISIONS = ("class_statistics", "class_batches", "global")
 class LPLD(Taught):
     """The stages' hyperparameters: Tiny-ImageNet's, but a small teacher, no flips, and labels as of ImageNet-1K.
 
-    Those of squeeze and relabel are `Taught`'s; here are recover's, whose views have min_scale and view_flip, too.
+    Those of squeeze and relabel are `Taught`'s; here are recover's, whose views have min_scale, too.
     """
 
     class_statistics: str = "exact"  # or ema
@@ -55,6 +55,7 @@ class LPLD(Taught):
     stem_weight: float = 10.0  # of the first batch norm, beside 1 of every other
     curriculum: str = "none"  # CDA's: cosine, linear, step
     milestone: float = 1.0  # the share of the steps that it lasts
+    recover_flip: bool = False  # half of the views are mirrored; of those that are labelled, view_flip
     jitter: int = 4  # pixels: images are rolled by -jitter_back to jitter
     jitter_back: int = 4
     shared_augmentation: bool = True  # one view for all images of a group, as published
@@ -108,7 +109,7 @@ class LPLD(Taught):
     def _views(self) -> Views:
         shared = self.shared_augmentation
         return Views(
-            self.min_scale, self.curriculum, self.milestone, self.view_flip, self.jitter, self.jitter_back, shared
+            self.min_scale, self.curriculum, self.milestone, self.recover_flip, self.jitter, self.jitter_back, shared
         )
 
 

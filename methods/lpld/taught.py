@@ -22,7 +22,7 @@ class Taught(squeeze.Options):
     label_batch_size: int = 64
     mix: str = "cutmix"  # none, mixup, cutout
     min_scale: float = 0.08  # the smallest crop that is labelled, as a share of the image
-    view_flip: bool = False  # half of the views are mirrored
+    view_flip: bool = False  # half of the labelled views are mirrored
     pruning_ratio: float = 0.0  # the share of labels that are never made
 
     def __post_init__(self):

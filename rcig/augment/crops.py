@@ -44,7 +44,7 @@ def crop(images: jax.Array, boxes: jax.Array, side: int) -> jax.Array:
     """Cut a box out of each image and bring it to ``side`` pixels: crop, then resize, bilinear with half-pixel centres.
 
     x'[p, q] = sum_hw R[p, h] C[q, w] x[h, w], with two interpolation matrices an image whose weights stay inside the
-    box. Nothing is smoothed where a box is larger than ``side``.
+    box. Where a box is larger than ``side`` they are as much wider, so that what is too fine to be shown is averaged.
 
     Args: images (B, H, W, C); boxes (B, 4) or, one for all, (4,): top, left, height, width.
     Returns: (B, side, side, C), linear in the images. Cost: 2 B side H (W + side) C multiply-adds for H = W, about.
@@ -59,8 +59,11 @@ def crop(images: jax.Array, boxes: jax.Array, side: int) -> jax.Array:
 
 
 def _weights(start: jax.Array, length: jax.Array, side: int, size: int) -> jax.Array:
-    """Return (B, side, size): row p interpolates at start + (p + 1/2) length / side - 1/2, kept inside the box."""
-    start, length = (a.astype(jnp.float32)[:, None] for a in (start, length))
-    place = (jnp.arange(side, dtype=jnp.float32)[None] + 0.5) * length / side - 0.5  # (B, side)
-    place = start + jnp.clip(place, 0.0, length - 1.0)
-    return jnp.maximum(0.0, 1.0 - jnp.abs(place[:, :, None] - jnp.arange(size, dtype=jnp.float32)[None, None]))
+    """Return (B, side, size): row p is a triangle at start + (p + 1/2) length / side - 1/2, cut by the box."""
+    start, length = (a.astype(jnp.float32)[:, None, None] for a in (start, length))
+    pixel = jnp.arange(size, dtype=jnp.float32)[None, None]
+    row = jnp.arange(side, dtype=jnp.float32)[None, :, None]
+    place = start + (row + 0.5) * length / side - 0.5  # (B, side, 1)
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(place - pixel) / jnp.maximum(1.0, length / side))
+    weights *= (start <= pixel) & (pixel < start + length)
+    return weights / jnp.sum(weights, -1, keepdims=True)

@@ -140,8 +140,9 @@ PRESETS: dict[str, dict[str, Any]] = {"kernel": {}}
 def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, protocol: KernelRegression) -> Result:
     """Classify the test split. Returns an accuracy for each network, or the one of an infinitely wide one (std 0).
 
-    ``details`` hold how often the ridge was multiplied (``ridge_raised``, the mean over networks) and, where networks
-    are trained, the ``measures`` of both. Cost of ``empirical_ntk``: M K products over the set and (M K)^3 / 3.
+    ``details`` hold the ``kernel`` (an infinite one is the ``model``, too: no network judged), how often the ridge was
+    multiplied (``ridge_raised``, the mean over networks) and, where networks are trained, the ``measures`` of both.
+    Cost of ``empirical_ntk``: M K products over the set and (M K)^3 / 3.
     """
     check_fits(synthetic, dataset, images=protocol.flip)
     key_fresh, key_trained = jax.random.split(key)
@@ -168,7 +169,9 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         alpha, times = fit(variables)
         accuracies.append(_accuracy(lambda x, v=variables, a=alpha: product(v, x, a), dataset, protocol.test_chunk))
         raised.append(times)
-    details: dict[str, Any] = {"ridge_raised": float(np.mean(raised))}
+    details: dict[str, Any] = {"kernel": protocol.kernel, "ridge_raised": float(np.mean(raised))}
+    if protocol.kernel not in EMPIRICAL:  # no network judged
+        details["model"] = f"kernel {protocol.kernel}(depth={protocol.depth},ridge={protocol.ridge:g})"
     if protocol.trained_networks:
         plain = standard.Standard(num_networks=protocol.trained_networks, flip=protocol.flip)
         trained = standard.evaluate(key_trained, synthetic, dataset, model, plain).accuracies

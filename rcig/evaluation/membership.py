@@ -3,13 +3,14 @@
     python eval.py --distilled=runs/quickstart --protocol=membership --full_data_steps=2000
 
 Networks are trained on the set, or, for comparison, on the training split itself (``--full_data_steps``); members are
-examples of the training split, non-members those of the test split. Five attacks see the logits of a network and its
-loss -log softmax(f(x))_y, as in FRePo (Zhou et al. 2022, its privacy experiment): ``threshold`` takes a small loss for
+examples of the training split, non-members those of the test split. Five attacks, as in FRePo (Zhou et al. 2022, its
+privacy experiment), see the logits of a network and its loss -log softmax(f(x))_y: ``threshold`` takes a small loss for
 membership and learns nothing; logistic regression, k-NN, MLP and random forest learn from one part of the examples and
 are asked about the other. AUC 0.5 is guessing, 1 is certainty: Mann and Whitney's P(score of a member > of another).
 
-Deviations from FRePo's script: members come from the whole training split, not one of five parts of it that were
-distilled one by one; the attacks have fixed settings instead of a search; snapshots of one training make the curve.
+Deviations from FRePo's script: its loss is the squared error by which its networks learn; members come from the whole
+training split, not one of five parts of it that were distilled one by one; the attacks have fixed settings instead of a
+search; snapshots of one training make the curve.
 """
 
 import warnings

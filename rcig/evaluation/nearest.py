@@ -51,7 +51,8 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     inputs, labels = dataset.test.inputs, np.asarray(dataset.test.labels)
     starts = range(0, len(labels), protocol.test_chunk)
     predicted = [classifier.predict(_flat(inputs[start : start + protocol.test_chunk])) for start in starts]
-    return Result(np.array([np.mean(np.concatenate(predicted) == labels)]))
+    told = {"model": f"nearest neighbours(k={protocol.k},p={protocol.p:g})"}
+    return Result(np.array([np.mean(np.concatenate(predicted) == labels)]), details=told)
 
 
 def _flat(inputs: Array) -> np.ndarray:

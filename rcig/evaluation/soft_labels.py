@@ -10,7 +10,7 @@ not label, such as random real images, is labelled first, by the same teacher un
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,9 @@ def evaluate(
     """
     check_fits(synthetic, dataset, images=True)
     key_label, key_train = jax.random.split(key)
-    with _pool_of(key_label, synthetic, dataset, protocol) as whole:
-        ratio = protocol.pruning_ratio
-        pool = whole.prune(ratio, granularity=protocol.granularity, order=protocol.order) if ratio else whole
-        variables = train_students(key_train, model, synthetic.inputs, pool, protocol)
+    with _pool_of(key_label, synthetic, dataset, protocol) as pool:
+        drawn = protocol if pool.batches <= len(pool) else replace(protocol, granularity="batch")
+        variables = train_students(key_train, model, synthetic.inputs, pool, drawn)
     details = {"records": len(pool), "label_bytes": pool.nbytes, "image_bytes": pool.image_bytes}
     details |= {"label_to_image_bytes": pool.nbytes / pool.image_bytes, "pruning_ratio": 1 - len(pool) / pool.total}
     return Result(test_accuracy(model, variables, dataset.test, protocol.test_chunk), details=details)
@@ -108,7 +107,7 @@ def evaluate(
 
 @contextmanager
 def _pool_of(key: Key, synthetic: Synthetic, dataset: Dataset, protocol: SoftLabels) -> Iterator[LabelPool]:
-    """Yield the pool of the set: the one that is there, or, for another set, one made as that was, for the while."""
+    """Yield the set's records: of the pool that is there, or, for another set, as many made alike, for the while."""
     if not protocol.label_pool:
         raise UserError(
             "protocol soft_labels wants the pool that was made with the set; run distill_dataset.py with method lpld, "
@@ -117,15 +116,24 @@ def _pool_of(key: Key, synthetic: Synthetic, dataset: Dataset, protocol: SoftLab
     folder = Path(protocol.label_pool)
     pool = LabelPool.open(folder)
     pool.check_classes(dataset.class_names)
+    pruned = _pruned(pool, protocol)
     if pool.meta["images"] == image_digest(np.asarray(synthetic.inputs)):
-        yield pool
+        yield pruned
         return
+    alike = len(synthetic.inputs) == pool.meta["image_shape"][0]  # a set of another size has other epochs, and ratios
+    count = len(pool) if alike else len(pruned)
     with tempfile.TemporaryDirectory() as made:
-        yield _labeller(folder.parent, dataset)(key, Path(made), synthetic.inputs, pool)
+        other = _labeller(folder.parent, dataset)(key, Path(made), synthetic.inputs, pool, count)
+        yield _pruned(other, protocol) if alike else other
+
+
+def _pruned(pool: LabelPool, protocol: SoftLabels) -> LabelPool:
+    ratio = protocol.pruning_ratio
+    return pool.prune(ratio, granularity=protocol.granularity, order=protocol.order) if ratio else pool
 
 
 def _labeller(workdir: Path, dataset: Dataset) -> Callable[..., LabelPool]:
-    """Return ``(key, folder, inputs, pool) -> LabelPool``: labels by the teacher of a workdir, as ``pool`` was made."""
+    """Return ``(key, folder, inputs, pool, count) -> LabelPool``, labels by a workdir's teacher, as ``pool``'s."""
     from rcig import artefact, config, experiment, teacher  # these stand above this file
     from rcig.relabel import relabel
 
@@ -133,11 +141,11 @@ def _labeller(workdir: Path, dataset: Dataset) -> Callable[..., LabelPool]:
     model = experiment.make_model(said.model, dataset)
     variables = teacher.load(workdir, model).variables
 
-    def label(key, folder, inputs, pool):
-        made = relabel(key, folder, inputs, model, variables, pool.spec, dataset.class_names)
+    def label(key, folder, inputs, pool, count):
+        made = relabel(key, folder, inputs, model, variables, pool.spec, dataset.class_names, count)
         if made.meta["teacher"] != pool.meta["teacher"]:
             raise UserError(f"the teacher in {workdir} did not make the pool there; keep its own beside the pool")
-        return made.first(len(pool))  # which may have been stopped half-way: the budgets must be equal
+        return made
 
     return label
 
