@@ -25,9 +25,14 @@ __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'rcig' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    try:
+        return importlib.import_module(f"rcig.{name}")  # rcig.data, rcig.unroll, ...
+    except ModuleNotFoundError as error:
+        if error.name != f"rcig.{name}":
+            raise
+    raise AttributeError(f"module 'rcig' has no attribute {name!r}")
 
 
 def __dir__():

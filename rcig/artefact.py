@@ -110,6 +110,8 @@ def add_result(path: Path, result: Mapping[str, Any], arrays: Mapping[str, Any])
 
 
 def _load(folder: Path) -> Distilled:
+    if not (folder / _DONE).is_file() and any((folder / name).is_file() for name in ("labels.csv", "labels.pt")):
+        raise UserError(f"{folder} is a set for other programs, of rcig.convert; give the one that it was made from")
     card = _read_card(folder)
     claimed = sum(4 * math.prod(described["shape"]) for described in card["arrays"].values())
     try:

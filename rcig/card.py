@@ -101,10 +101,14 @@ def text(card: Mapping[str, Any]) -> bytes:
 
 
 def seal(synthetic: Synthetic, card: Mapping[str, Any]) -> Distilled:
-    """Put a set and its card together: float32 copies, their digests in the card. Raises UserError if unfit."""
+    """Put a set and its card together: float32 copies, their digests in the card. Raises UserError if unfit.
+
+    The results of other arrays, which the card may have been that of, are dropped.
+    """
     arrays = {k: np.array(v, np.float32, order="C") for k, v in synthetic._asdict().items() if v is not None}
     described = {k: {"shape": list(v.shape), "dtype": v.dtype.name, "sha256": digest(v)} for k, v in arrays.items()}
-    return check(arrays, stamp(dict(card) | {"arrays": described}), "the distilled set")
+    measured = {} if card.get("arrays", described) == described else {"accuracies": []}
+    return check(arrays, stamp(dict(card) | measured | {"arrays": described}), "the distilled set")
 
 
 def check(arrays: Mapping[str, np.ndarray], card: Mapping[str, Any], name: str) -> Distilled:

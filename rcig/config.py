@@ -50,18 +50,25 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def from_dict(fields: Mapping[str, Any], overrides: Sequence[str] = ()) -> ConfigDict:
     """Return the config of a card or a run, as `load` would."""
-    return _build(_flat(fields), dict(map(_parse, overrides)))
+    return _build(flat(fields), dict(map(_parse, overrides)))
 
 
 def change(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """Return the config with other values of some fields, ``{"method.ridge": 1e-3}``."""
-    return _build(_flat(config.to_dict()), dict(changes))
+    return _build(flat(config.to_dict()), dict(changes))
 
 
 def options(section: ConfigDict) -> dict[str, Any]:
     """Return a section's options, without the fields that choose whose options they are."""
     choices = {choice.split(".")[-1] for choice in _CHOICES}
     return {key: value for key, value in section.items() if key not in choices and not isinstance(value, ConfigDict)}
+
+
+def beyond_preset(config: ConfigDict) -> dict[str, Any]:
+    """Return the options of the evaluation that are not its preset's; places on this machine are left out."""
+    preset = _eval_section(flat(config.to_dict()))
+    same = lambda name: name not in preset or config.eval[name] == preset[name]
+    return {name: value for name, value in options(config.eval).items() if not same(name) and "/" not in str(value)}
 
 
 def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
@@ -71,11 +78,11 @@ def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
     """
     path = workdir / "config.json"
     try:
-        stored = _flat(load(str(path)).to_dict()) if path.exists() else {}
+        stored = flat(load(str(path)).to_dict()) if path.exists() else {}
     except UserError as error:
         raise UserError(f"{path} is no config of this program ({error}); use another --workdir") from None
     if stored and _has_results(workdir):
-        fresh = _flat(config.to_dict())
+        fresh = flat(config.to_dict())
         for key in sorted(stored.keys() | fresh.keys()):
             longer = key == "num_steps" and stored[key] < fresh[key]
             if key not in _LOCATIONS and stored.get(key) != fresh.get(key) and not longer:
@@ -95,12 +102,13 @@ def _has_results(workdir: Path) -> bool:
 def _build(*layers: Fields) -> ConfigDict:
     """Lay assignments over the defaults, in order, and complete them with every option's default."""
     config = find("configs", "default").get_config()
-    fields = _flat(config.to_dict())
+    fields = flat(config.to_dict())
     for layer in layers:
         fields = _over(fields, layer)
     config.method = _section("methods", fields["method.name"])
     config.model = _section("rcig.models", fields["model.name"])
     config.eval = _eval_section(fields)
+    config.eval.model = _judge_of(config.model)  # for errors: it is a section, too
     shared = _shared(config, fields)
     _assign_all(config, {key: value for key, value in (shared | fields).items() if not key.startswith("eval.model.")})
     name = fields.get("eval.model.name", config.model.name)
@@ -116,6 +124,8 @@ def _over(fields: Fields, layer: Fields) -> Fields:
     for choice, keep in _CHOICES.items():
         if choice in layer and layer[choice] != fields.get(choice):
             section = choice.rpartition(".")[0] + "."
+            if choice == "eval.protocol" and "flip" not in _defaults(find("rcig.evaluation", str(layer[choice]))):
+                keep = tuple(field for field in keep if field != "eval.flip")
             if choice == "eval.protocol" and _has_preset(layer[choice], fields):
                 keep = (*keep, "eval.preset")
             fields = {k: v for k, v in fields.items() if not k.startswith(section) or k.startswith(keep)}
@@ -136,8 +146,13 @@ def _shared(config: ConfigDict, fields: Fields) -> Fields:
 
 def _has_preset(protocol: str, fields: Fields) -> bool:
     """Return whether a preset of the standard protocol, not its default, was chosen that another protocol shares."""
-    _, *shared = find("rcig.evaluation", "standard").PRESETS
-    return fields.get("eval.preset") in {*shared} & {*find("rcig.evaluation", str(protocol)).PRESETS}
+    _, *shared = _presets("standard")
+    return fields.get("eval.preset") in {*shared} & {*_presets(protocol)}
+
+
+def _presets(protocol: Any) -> dict[str, dict[str, Any]]:
+    """Return the presets of a protocol; one that has none has its defaults, under its own name."""
+    return getattr(find("rcig.evaluation", str(protocol)), "PRESETS", {str(protocol): {}})
 
 
 def _section(package: str, name: str) -> ConfigDict:
@@ -147,13 +162,13 @@ def _section(package: str, name: str) -> ConfigDict:
 
 def _eval_section(fields: Fields) -> ConfigDict:
     """Return the section of an evaluation protocol on the data set; a protocol's first preset is its default."""
-    protocol = find("rcig.evaluation", str(fields["eval.protocol"]))
-    preset = str(fields.get("eval.preset", next(iter(protocol.PRESETS))))
-    if preset not in protocol.PRESETS:
-        raise unknown("eval.preset", preset, protocol.PRESETS)
+    protocol, presets = find("rcig.evaluation", str(fields["eval.protocol"])), _presets(fields["eval.protocol"])
+    preset = str(fields.get("eval.preset", next(iter(presets))))
+    if preset not in presets:
+        raise unknown("eval.preset", preset, presets)
     chosen = {"protocol": fields["eval.protocol"], "preset": preset}
     on_dataset = find("rcig.evaluation", "standard").ON_DATASETS.get((preset, fields["dataset"]), {})
-    return ConfigDict(chosen | _defaults(protocol) | protocol.PRESETS[preset] | on_dataset)
+    return ConfigDict(chosen | _defaults(protocol) | presets[preset] | on_dataset)
 
 
 def _judge_of(model: ConfigDict) -> ConfigDict:
@@ -235,7 +250,7 @@ def _read(source: str) -> Fields:
     source = str(path)
     if path.suffix == ".json":
         try:
-            return _flat(json.loads(path.read_bytes()))
+            return flat(json.loads(path.read_bytes()))
         except (OSError, ValueError, RecursionError, AttributeError) as error:
             raise UserError(f"cannot read config {source}: {error}; give a config.json written by a run") from None
     name, separator, cell = source.rpartition(":")
@@ -257,7 +272,7 @@ def _run(source: str, arguments: Sequence[str]) -> Fields:
         spec.loader.exec_module(module)
         if arguments and not inspect.signature(module.get_config).parameters:
             raise UserError(f"config {source} is one experiment, it has no cell {arguments[0]!r}; leave out the colon")
-        return _flat(module.get_config(*arguments).to_dict())
+        return flat(module.get_config(*arguments).to_dict())
     except UserError:
         raise
     except Exception as error:
@@ -278,8 +293,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Fields:
-    flat = {}
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Fields:
+    """Return a nested dict with full names, such as method.ridge."""
+    fields = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        fields |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return fields

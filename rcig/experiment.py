@@ -73,9 +73,9 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         )
     with claimed(config, workdir):
         make = find("methods", config.method.name).make
-        pipeline = hasattr(make, "prepare")
+        one_stage = isinstance(make, type) and not hasattr(make, "prepare")  # of a function one cannot know yet
         begun = _begun(workdir)
-        if begun is not None and begun.card["step"] == config.num_steps and not pipeline:
+        if begun is not None and begun.card["step"] == config.num_steps and one_stage:
             return begun
         dataset = load_dataset(config)
         if begun is not None and not _same_data(begun.card, dataset):  # its steps would not be those of any one run
@@ -85,6 +85,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             )
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = make(model, **configs.options(config.method))
+        pipeline = hasattr(method, "prepare")
         start = make_start(config, dataset)
         key_prepare, key_complete = (jax.random.fold_in(jax.random.key(config.seed), stream) for stream in (4, 5))
         if pipeline:
@@ -97,7 +98,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             return {"test_accuracy": result.accuracy, "test_std": result.std}
 
         def publish(step: int, synthetic: Synthetic) -> None:
-            artefact.save(workdir / "distilled", synthetic, _card(config, dataset, step))
+            artefact.save(workdir / "distilled", synthetic, make_card(config, dataset, step))
             names = [dataset.class_names[k] for k in config.init_labels] or dataset.class_names
             decoded = dataset.decode(np.asarray(synthetic.inputs, np.float32))
             render.write_images(workdir, decoded, names, config.ipc, step, metrics.read(workdir))
@@ -110,7 +111,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         synthetic = loop.run(stage, drawn, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
         if pipeline:
             method.complete(key_complete, synthetic, dataset, workdir)
-        return seal(synthetic, _card(config, dataset, config.num_steps))
+        return seal(synthetic, make_card(config, dataset, config.num_steps))
 
 
 def evaluate(
@@ -174,7 +175,9 @@ def _evaluate(
         "ipc": distilled.card["ipc"],
         "num_examples": len(distilled.inputs),
         **result.summary(),
+        "seed": config.seed,
         "augmentation": result.augmentation,
+        "options": configs.beyond_preset(config),
         **result.details,
     }
     for name, start in compared.items():
@@ -227,7 +230,8 @@ def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> N
         )
 
 
-def _card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
+def make_card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
+    """Make the card, for `artefact.save`, of a set that was distilled from a data set for so many steps."""
     return new_card(
         method=config.method.name,
         config=config.to_dict() | {"data_dir": ""},

@@ -25,11 +25,15 @@ def vico(path: Path) -> tuple[Arrays, None]:
 
 
 def mtt(path: Path) -> tuple[Arrays, None]:
-    """Read images and, from the files beside them that are called so, their labels (M,) or (M, K) and learned rate."""
+    """Read images and, from the files beside them that are called so, their labels (M,) or (M, K) and learned rate.
+
+    Labels beside a card of ours (``rcig.convert --to=torch``) are raw targets.
+    """
     labels, rate = (path.with_name(path.name.replace("images", other, 1)) for other in ("labels", "lr"))
     if labels == path or not labels.is_file():
         raise ValueError("it must be called like images_best.pt and have labels_best.pt beside it")
-    arrays = {"inputs": _nhwc(load(path)), "labels": _distributions(load(labels))}
+    targets, ours = load(labels), path.with_name("card.json").is_file()
+    arrays = {"inputs": _nhwc(load(path)), "labels": targets if ours else _distributions(targets)}
     if rate.is_file():
         arrays["learning_rates"] = np.asarray(load(rate), np.float32).reshape(1, 1)
     return arrays, None

@@ -91,7 +91,11 @@ class Method(Protocol):
         ...
 
     def step(self, key: Key, state: PyTree, batch: Batch) -> tuple[PyTree, Metrics]:
-        """Take one outer step."""
+        """Take one outer step; its metrics are scalars, ``loss`` among them.
+
+        Under pmap a step sees its device's rows of the batch only: every mean over them, that of a gradient too, goes
+        through `rcig.sharding.mean`. (The tests refuse implicit rank promotion: write ``x - mean[None]``.)
+        """
         ...
 
     def synthetic(self, state: PyTree) -> Synthetic:

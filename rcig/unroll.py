@@ -78,7 +78,8 @@ def train(
 ) -> Trained:
     """Take steps ``first .. first + T - 1`` from ``start``, differentiable in everything ``select`` and ``rates`` hold.
 
-    Args: rates (T,), one a step; step t sees the key folded with t, so any mode and any cut into windows draws alike.
+    Args: rule, an optax transformation without rate or sign (`direction`; optax.sgd has both, and would ascend); rates
+    (T,), one a step; step t sees the key folded with t, so any mode and any cut into windows draws alike.
     Cost, forward and backward: full T * (gradient + its pull-back); the other modes about one gradient a step more.
     """
     if mode not in MODES:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcig import artefact, formats
+from rcig import artefact, formats, results
 from rcig.card import check, stamp
 from rcig.errors import UserError
 from rcig.types import Synthetic
@@ -71,7 +71,27 @@ def test_the_card_is_readable_and_collects_results(tmp_path):
     text = (tmp_path / "card.json").read_text()
     card = json.loads(text)
     assert text == json.dumps(card, indent=1, sort_keys=True) + "\n" and card["config"] == {"clip": "inf"}
-    assert [result["accuracy"] for result in artefact.load(tmp_path).card["accuracies"]] == [0.5, 0.75]
+    distilled = artefact.load(tmp_path)
+    assert [result["accuracy"] for result in distilled.card["accuracies"]] == [0.5, 0.75]
+    assert artefact.seal(distilled.synthetic, distilled.card).card == distilled.card
+    assert artefact.seal(make_synthetic(1), distilled.card).card["accuracies"] == []  # those were of other arrays
+
+
+def test_a_table_of_runs_shows_what_tells_them_apart(tmp_path, capsys, monkeypatch):
+    for name, ridge in (("a", 0.1), ("b", 0.2)):
+        config = {"method": {"ridge": ridge, "name": "rcig"}, "eval": {"protocol": "standard"}}
+        card = artefact.save(tmp_path / name / "distilled", make_synthetic(), make_card(config=config)).card
+        result = {"protocol": "standard", "accuracy": 0.5 + ridge, "std": 0.01, "n": 5, "baseline_random": 0.25}
+        artefact.add_result(tmp_path / name, result | {"options": {}, "seed": 0}, card["arrays"])
+    monkeypatch.setattr("sys.argv", ["results", str(tmp_path / "a"), str(tmp_path / "b/distilled")])
+    results.main()
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["run", "method.ridge", "accuracy", "n"],
+        ["a", "0.1", "60.0", "±", "1.0", "5"],
+        ["b", "0.2", "70.0", "±", "1.0", "5"],
+    ]
+    with pytest.raises(UserError, match="none of these sets was measured"):
+        results.table([])
 
 
 def test_a_result_does_not_go_to_the_set_that_a_running_distillation_has_put_there_meanwhile(tmp_path):

@@ -322,6 +322,25 @@ def test_another_method_and_protocol_need_one_file_each(tmp_path, monkeypatch):
     assert evaluation == {"protocol": "quick", "preset": "a", "n": 2, "flip": False}
     with pytest.raises(UserError, match="unknown config field 'method.ridge'"):
         configs.change(config, {"method.ridge": 1.0})
+    (tmp_path / "bare.py").write_text("def make(n=1): return n\n")  # neither presets nor what other protocols have
+    bare = configs.from_dict(config.to_dict(), ["--config.eval.protocol=bare"]).eval
+    assert configs.options(bare) == {"n": 1} and bare.preset == "bare"
+
+
+def test_what_an_evaluation_does_beyond_its_preset_is_told():
+    config = configs.load("quickstart", ["--config.eval.preset=dc", "--config.eval.num_networks=3"])
+    assert configs.beyond_preset(configs.change(config, {"eval.loss": "mse"})) == {"num_networks": 3, "loss": "mse"}
+    judged = configs.change(config, {"eval.protocol": "soft_labels", "eval.label_pool": "/home/me/pool"})
+    assert configs.beyond_preset(judged) == {}
+    with pytest.raises(UserError, match="config.eval.model is a section"):
+        configs.change(config, {"eval.model": "mlp"})
+
+
+def test_regression_on_a_set_has_the_kernel_that_distilled_it():
+    chosen = ["--config.method.kernel=convnet", "--config.method.depth=3", "--config.method.ridge=0.001"]
+    judge = configs.load("kip_mnist_ipc1", chosen).eval
+    assert (judge.kernel, judge.depth, judge.ridge) == ("convnet", 3, 1e-3)
+    assert configs.load("quickstart", ["--config.method.ridge=0.1", "--config.eval.protocol=kernel"]).eval.ridge == 1e-6
 
 
 def test_a_workdir_belongs_to_the_config_of_its_first_checkpoint(tmp_path):

@@ -103,7 +103,7 @@ def test_end_to_end_with_table_and_picture(tmp_path):
     config = configs.load("quickstart", ["--config.eval.protocol=continual", *overrides])
     dataset = experiment.load_dataset(config)
     distilled = experiment.seal(
-        experiment.make_start(config, dataset), experiment._card(config, dataset, config.num_steps)
+        experiment.make_start(config, dataset), experiment.make_card(config, dataset, config.num_steps)
     )
     result = json.loads(json.dumps(experiment.evaluate(distilled, config, dataset, compare=("real", "average"))))
     rows = report.table(result).splitlines()[-4:]

@@ -30,7 +30,7 @@ def workdir(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = configs.load("quickstart", ["--config.init_labels=7,3", "--config.ipc=2"])
     start = experiment.make_start(config, digits)
-    artefact.save(folder / "distilled", start, experiment._card(config, digits, 5))
+    artefact.save(folder / "distilled", start, experiment.make_card(config, digits, 5))
     return folder
 
 
@@ -65,7 +65,7 @@ def test_pixels_of_another_scale_become_pictures_by_contrast(digits, tmp_path):
     data = ["--config.dataset=npz", f"--config.data.path={tmp_path / 'data.npz'}"]
     config = configs.load("quickstart", data)
     dataset = experiment.load_dataset(config)
-    artefact.save(tmp_path / "set", experiment.make_start(config, dataset), experiment._card(config, dataset, 0))
+    artefact.save(tmp_path / "set", experiment.make_start(config, dataset), experiment.make_card(config, dataset, 0))
     ended = call("rcig.convert", tmp_path / "set", tmp_path / "pictures")
     assert ended.status == 0 and "10 pictures in" in ended.out and "shown as 0 … 1" in ended.out, ended.err
     pictures = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "pictures").glob("*/*.png"))])
@@ -90,7 +90,10 @@ def test_a_set_becomes_a_folder_that_tfds_reads_without_tensorflow(workdir, digi
 
 
 def test_a_set_becomes_tensors(tmp_path):
-    images, labels = np.random.default_rng(0).normal(size=(4, 6, 5, 3)).astype(np.float32), np.eye(4, dtype=np.float32)
+    images, labels = (
+        np.random.default_rng(0).normal(size=(4, 6, 5, 3)).astype(np.float32),
+        2 * np.eye(4, dtype=np.float32),
+    )
     for rates in (None, np.float32([[0.1, 0.3]])):
         card = formats.new_card(
             **dict(
@@ -119,6 +122,8 @@ def test_a_workdir_becomes_tensors(workdir, tmp_path):
     assert ended.status == 0 and ended.out == f"4 examples in {tmp_path / 'mine'}\n", ended.err
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["card.json", "images.pt", "labels.pt"]
     np.testing.assert_array_equal(torch_format.load(tmp_path / "mine/labels.pt"), artefact.load(workdir).labels)
+    with pytest.raises(UserError, match="a set for other programs"):
+        artefact.load(tmp_path / "mine")
     ended = call("rcig.convert", workdir, tmp_path / "mine.npz", "--to=torch")
     assert ended.status == 2 and "named like a file" in ended.err and not (tmp_path / "mine.npz").exists()
 

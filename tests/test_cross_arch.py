@@ -126,7 +126,7 @@ def test_end_to_end():
     config = configs.load("quickstart", ["--config.eval.protocol=cross_arch", *options])
     dataset = experiment.load_dataset(config)
     distilled = experiment.seal(
-        experiment.make_start(config, dataset), experiment._card(config, dataset, config.num_steps)
+        experiment.make_start(config, dataset), experiment.make_card(config, dataset, config.num_steps)
     )
     result = experiment.evaluate(distilled, config, dataset)
     rows = result["architectures"]

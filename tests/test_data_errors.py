@@ -96,6 +96,7 @@ def test_a_damaged_npz_is_a_user_error_or_a_sound_set(edits, cut, tmp_path, load
     assert_sound_or_refused(load, path)
 
 
+@pytest.mark.filterwarnings("ignore:.*look like images")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     inputs=hnp.arrays(
@@ -105,6 +106,12 @@ def test_a_damaged_npz_is_a_user_error_or_a_sound_set(edits, cut, tmp_path, load
 )
 def test_any_arrays_are_a_user_error_or_a_sound_set(inputs, labels, tmp_path, load):
     assert_sound_or_refused(load, save(tmp_path / "any.npz", inputs=inputs, labels=labels))
+
+
+def test_channels_first_are_told(tmp_path, load):
+    path = save(tmp_path / "torch.npz", inputs=np.zeros((4, 3, 6, 6), np.uint8), labels=np.array([0, 0, 1, 1]))
+    with pytest.warns(UserWarning, match="here channels are last: transpose them"):
+        load("npz", path=path, test_fraction=0.5)
 
 
 def assert_sound_or_refused(load, path: Path) -> None:

@@ -75,7 +75,9 @@ def digits():
 def few(digits):
     """Four rows of digits 7 and 3, sealed with the card of a run."""
     config = configs.load("quickstart", [*OVERRIDES, "--config.eval.protocol=nearest"])
-    return experiment.seal(experiment.make_start(config, digits), experiment._card(config, digits, config.num_steps))
+    return experiment.seal(
+        experiment.make_start(config, digits), experiment.make_card(config, digits, config.num_steps)
+    )
 
 
 def test_a_set_of_two_groups_travels_and_is_compared_with_its_like(few, digits, tmp_path):

@@ -55,7 +55,7 @@ def run(tmp_path_factory):
     with Checkpoints(workdir / "teacher") as checkpoints:
         checkpoints.save(1, {"variables": variables, "test_accuracy": 0.5})
     synthetic = initialize("real", jax.random.key(1), dataset, 2, ())
-    artefact.save(workdir / "distilled", synthetic, experiment._card(said, dataset, said.num_steps))
+    artefact.save(workdir / "distilled", synthetic, experiment.make_card(said, dataset, said.num_steps))
     relabel(KEY, workdir / "soft_labels", synthetic.inputs, model, variables, SPEC, dataset.class_names)
     return workdir
 

@@ -8,7 +8,8 @@
     change = siamese("dsa:color_crop_cutout_scale_rotate", num_groups=10)   # as its images are matched
     real, synthetic = change(key, real, real_labels), change(key, synthetic, labels)   # one draw for each class
 
-To add a family: a file with its ``OPERATIONS`` and ``nothing`` (the identity), and a line in ``_FAMILIES``.
+To add a family: a file with its ``OPERATIONS`` and ``nothing`` (the identity), and a line in ``_FAMILIES``. An
+operation is a `change.Operation`: a warp, colours, noise or a hole; what is none of these is a new part of `Change`.
 
 Images are in model-input space (standardised, or whitened), as in the references.
 """

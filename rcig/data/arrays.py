@@ -75,6 +75,9 @@ def _inputs(name: str, found: dict[str, np.ndarray], path: str) -> np.ndarray:
         raise UserError(
             f"{path}: {name} must be uint8 or floating, got {inputs.dtype}: convert it, e.g. astype('uint8')"
         )
+    if inputs.ndim == 4 and inputs.shape[1] in (1, 3) and inputs.shape[3] > 4:
+        told = f"{path}: {name} {inputs.shape} look like images (N, C, H, W); here channels are last: transpose them"
+        warnings.warn(told, stacklevel=2)
     least = 3 if inputs.dtype == np.uint8 else 2
     if inputs.ndim < least or 0 in inputs.shape:
         kind = "uint8 images (N, H, W) or (N, H, W, C)" if least == 3 else "numbers (N, D) or (N, H, W, C)"

@@ -3,6 +3,7 @@
 TFDS's own `store_as_tfds_dataset` does the same but needs TensorFlow; this does not.
 """
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def write(
         builder_class = type(name, (tfds.core.GeneratorBasedBuilder,), body)
     builder_class.name = name
     builder = builder_class(data_dir=data_dir, file_format="array_record", **({"config": config} if config else {}))
-    with disk_errors(data_dir):
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    with disk_errors(data_dir), tempfile.TemporaryDirectory() as nothing:  # is downloaded, but the folder is made
+        settings = tfds.download.DownloadConfig(try_download_gcs=False)
+        builder.download_and_prepare(download_dir=nothing, download_config=settings)
     return Path(builder.data_dir)

@@ -142,7 +142,9 @@ def dropout(module: nn.Module, rate: float, train: bool, whole: bool = False) ->
 def depth_for(example_shape: tuple[int, ...], depth: int) -> int:
     """Return the number of blocks: ``depth``, or for 0 by resolution (8:1, 16:2, 28 and 32:3, 64:4, 128:5)."""
     if len(example_shape) != 3:
-        raise UserError(f"a ConvNet wants images (H, W, C), not examples {example_shape}; choose another model")
+        raise UserError(
+            f"a ConvNet wants images (H, W, C), not examples {example_shape}; choose another model, or add the channels"
+        )
     side = min(example_shape[:2])
     depth = depth or max(1, (side - 1).bit_length() - 2)
     if first_side(example_shape) >> depth < 1:

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from rcig.errors import unknown
-from rcig.lookup import find
+from rcig.lookup import find, names
 
 Options = dict[str, Any]
 
@@ -56,11 +56,13 @@ _NAME = re.compile(rf"({'|'.join(_FAMILIES)})((?:{_ENDING.pattern})*)")
 
 
 def network(name: str) -> tuple[str, Options]:
-    """Return (plug-in of rcig/models, options of its ``make``) of a network by its name in the papers.
+    """Return (plug-in of rcig/models, options of its ``make``) of a network by its name in the papers, or its file's.
 
     Raises: UserError that lists the known names, for an unknown one, for an ending that its family does not have, and
     for two endings that contradict each other.
     """
+    if name in names("rcig.models"):
+        return name, {}
     match = _NAME.fullmatch(name)
     if match is None:
         raise unknown("network", name, _KNOWN)
