@@ -23,7 +23,7 @@ from rcig.card import check, check_card, plain, seal, stamp, text
 from rcig.card import new_card as new_card
 from rcig.checkpoint import quiet_orbax
 from rcig.errors import UserError
-from rcig.files import disk_errors, locked, write
+from rcig.files import check_plain, disk_errors, locked, write
 from rcig.types import Synthetic
 
 _DONE = "commit_success.txt"  # written last
@@ -38,7 +38,8 @@ def save(directory: Path, synthetic: Synthetic, card: Mapping[str, Any]) -> Dist
     One process writes; others need not call. Raises UserError for NaN or Inf, where the disk refuses, and rather than
     replace a folder that is no distilled set.
     """
-    directory = Path(directory).absolute()
+    directory = Path(directory).resolve()  # what a link means is replaced, not the link
+    check_plain(directory)
     distilled = seal(synthetic, card)
     new, old = directory.with_name(f".{directory.name}.new"), _old(directory)
     arrays = {k: v for k, v in distilled.synthetic._asdict().items() if v is not None}
@@ -46,7 +47,8 @@ def save(directory: Path, synthetic: Synthetic, card: Mapping[str, Any]) -> Dist
         directory.parent.mkdir(parents=True, exist_ok=True)
         if old.exists() and not directory.exists():  # a kill between the two renames below
             old.rename(directory)
-        ours = all((directory / name).is_file() for name in ("card.json", _DONE))  # pictures have a card, too
+        kept = {name for name in ("card.json", _DONE, "_CHECKPOINT_METADATA") if (directory / name).is_file()}
+        ours = _DONE in kept or kept == {"card.json", "_CHECKPOINT_METADATA"}  # one of them may be lost
         if directory.exists() and any(directory.iterdir()) and not ours:
             raise UserError(f"{directory} must be a distilled set to be replaced but holds other files; choose another")
         for leftover in (old, *directory.parent.glob(f"{new.name}*")):

@@ -28,7 +28,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rcig.errors import UserError
-from rcig.files import digest, disk_errors, json_digest
+from rcig.files import check_plain, digest, disk_errors, json_digest
 from rcig.types import PyTree
 
 _FORMAT = "rcig-state-1"
@@ -43,6 +43,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = Path(folder).absolute()
+        check_plain(self.folder)
         self._broken: dict[int, str] = {}
         self._quiet = contextlib.ExitStack()
         _refuse_foreign(self.folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rcig.errors import UserError, unknown
+from rcig.files import is_text
 
 if TYPE_CHECKING:  # what imports jax comes after `tune_allocator`
     from ml_collections import ConfigDict
@@ -45,8 +46,10 @@ class _Parser(argparse.ArgumentParser):
 def place(text: str) -> Path:
     """Return the path that a flag names; its ~ is the home folder, and it is not empty."""
     path = Path(text).expanduser()
-    if not text or any(len(os.fsencode(part)) > 255 for part in path.parts):
-        raise argparse.ArgumentTypeError("a path must not be empty, nor a name in it longer than 255 bytes")
+    if not text or not is_text(text) or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise argparse.ArgumentTypeError(
+            "a path must not be empty, nor other than UTF-8, nor a name in it longer than 255 bytes"
+        )
     return path
 
 
@@ -154,8 +157,8 @@ def main(command: Callable[[], None]) -> None:
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise
         print(
-            "error: out of memory; lower method.batch_size, model.width or ipc, or set method.rows_at_once "
-            "(for rcig also method.solve_rows)",
+            "error: out of memory; lower method.batch_size, model.width, ipc or data.resolution, or set "
+            "method.rows_at_once (for rcig also method.solve_rows)",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -34,7 +34,7 @@ _CHOICES = {
 _SHARED = ("networks", "networks_seed", "steps", "label_softmax", "attack", "flip", "kernel", "depth", "ridge")
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
-_LOCATIONS = ("data_dir",)  # fields that say where things are, not what the experiment is
+_FREE = ("data_dir", "eval_every", "eval.")  # fields on which no step depends
 
 Fields = dict[str, Any]  # full name of a field -> value, or the text of one
 
@@ -74,18 +74,22 @@ def beyond_preset(config: ConfigDict) -> dict[str, Any]:
 def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
     """Write ``config.json``, if a ``writer``; raise UserError where the workdir keeps another one's results.
 
-    ``num_steps`` may have grown: no step depends on how many follow, so the run goes on to where the longer one ends.
+    The evaluation may be another, and ``num_steps`` may have grown: no step depends on how many follow, so the run goes
+    on to where the longer one ends.
     """
     path = workdir / "config.json"
     try:
         stored = flat(load(str(path)).to_dict()) if path.exists() else {}
     except UserError as error:
         raise UserError(f"{path} is no config of this program ({error}); use another --workdir") from None
+    results = [workdir / name for name in ("checkpoints", "distilled") if (workdir / name).is_dir()]
+    if results and not path.exists():
+        raise UserError(f"{path} is missing beside {results[0]}: nobody knows of what these are; use another --workdir")
     if stored and _has_results(workdir):
         fresh = flat(config.to_dict())
         for key in sorted(stored.keys() | fresh.keys()):
             longer = key == "num_steps" and stored[key] < fresh[key]
-            if key not in _LOCATIONS and stored.get(key) != fresh.get(key) and not longer:
+            if not key.startswith(_FREE) and stored.get(key) != fresh.get(key) and not longer:
                 raise UserError(
                     f"workdir {workdir} belongs to another config: {key} is {stored.get(key)!r} there and "
                     f"{fresh.get(key)!r} here; use another --workdir or the same config"
@@ -209,12 +213,13 @@ def _find_field(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
 def _converted(key: str, old: Any, value: Any) -> Any:
     """Return a value, or what its text says, as the type of the field's default; numbers finite and not negative."""
     name, kind = f"config.{key}", type(old)
-    value = value.item() if isinstance(value, np.generic) else value
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
     try:
         if kind is bool and isinstance(value, str):
             converted = {"true": True, "false": False}[value.lower()]
         elif kind is tuple:  # (3, 7) of a config file, [3, 7] of a JSON file, the text "3,7"
-            converted = tuple(json.loads(f"[{value.strip('()[], ')}]") if isinstance(value, str) else value)
+            parts = json.loads(f"[{value.strip('()[], ')}]") if isinstance(value, str) else value
+            converted = tuple(part.item() if isinstance(part, np.generic) else part for part in parts)
         elif isinstance(value, str) or kind is float and type(value) is int:
             converted = kind(value)
         else:

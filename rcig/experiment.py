@@ -18,7 +18,7 @@ from rcig.card import new_card, seal
 from rcig.data.preprocess import same_space
 from rcig.errors import UserError
 from rcig.evaluation.standard import check_fits
-from rcig.files import locked
+from rcig.files import check_plain, locked
 from rcig.initialize import everything, initialize
 from rcig.lookup import find
 from rcig.render_schedule import write_schedule
@@ -71,6 +71,8 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             f"eval_every must be 0: protocol {config.eval.protocol} wants soft labels, which are made at the end; "
             "or name others by eval.label_pool"
         )
+    schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
+    layout = sharding.layout(config.parallel)
     with claimed(config, workdir):
         make = find("methods", config.method.name).make
         one_stage = isinstance(make, type) and not hasattr(make, "prepare")  # of a function one cannot know yet
@@ -98,7 +100,14 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             return {"test_accuracy": result.accuracy, "test_std": result.std}
 
         def publish(step: int, synthetic: Synthetic) -> None:
-            artefact.save(workdir / "distilled", synthetic, make_card(config, dataset, step))
+            try:  # first, so that whose last set is there has its pictures, whenever it was killed
+                show(step, synthetic)
+            finally:
+                distilled = seal(synthetic, make_card(config, dataset, step))
+                if begun is None or not _alike(begun.card, distilled.card):  # else it has been measured, perhaps
+                    artefact.save(workdir / "distilled", synthetic, distilled.card)
+
+        def show(step: int, synthetic: Synthetic) -> None:
             names = [dataset.class_names[k] for k in config.init_labels] or dataset.class_names
             decoded = dataset.decode(np.asarray(synthetic.inputs, np.float32))
             render.write_images(workdir, decoded, names, config.ipc, step, metrics.read(workdir))
@@ -106,8 +115,6 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
                 write_sentences(workdir, synthetic, decoded, dataset.class_names, step)
             write_schedule(workdir, synthetic, decoded, dataset.class_names, step)
 
-        schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
-        layout = sharding.layout(config.parallel)
         synthetic = loop.run(stage, drawn, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
         if pipeline:
             method.complete(key_complete, synthetic, dataset, workdir)
@@ -248,7 +255,12 @@ def make_card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]
 
 
 def _check_place(config: ConfigDict, workdir: Path) -> None:
-    """Raise UserError for a workdir among the pictures of a folder: its own would be a class."""
+    """Raise UserError for a workdir in a set, in a run's checkpoints, or among a folder's pictures: one class more."""
+    check_plain(workdir)
+    for folder in (workdir.resolve(), *workdir.resolve().parents):
+        kept = folder.name in ("distilled", "checkpoints") and (folder.parent / "config.json").is_file()
+        if kept or (folder / "card.json").is_file():
+            raise UserError(f"workdir {workdir} must not lie in {folder}, which is replaced as a whole; choose another")
     path = Path(config.data.path).expanduser()
     if config.dataset == "folder" and config.data.path and workdir.resolve().is_relative_to(path.resolve()):
         raise UserError(f"workdir {workdir} must not lie in the data's folder {path}; it would be one class more")
@@ -258,6 +270,11 @@ def _same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     """Return whether a set was made from these very data, as far as its card knows."""
     now = dataset.preprocessing.get("data")
     return card["dataset"] != dataset.name or now is None or card["preprocessing"].get("data", now) == now
+
+
+def _alike(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two cards are of the same numbers after the same steps."""
+    return all(card[name] == other[name] for name in ("step", "arrays"))
 
 
 def _begun(workdir: Path) -> artefact.Distilled | None:

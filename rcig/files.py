@@ -38,6 +38,22 @@ def check_new(place: Path) -> None:
         raise UserError(f"{place} must be new, or an empty folder, but holds something; choose another")
 
 
+def check_plain(folder: Path) -> None:
+    """Raise UserError for a folder whose path orbax would misread: it looks for its own parts by a pattern.
+
+    With brackets in it the parts are not found, and nothing is kept, without a word; of a backslash it makes a folder.
+    """
+    if odd := sorted(set(str(Path(folder).absolute())) & set("[]*?\\")):
+        raise UserError(
+            f"{folder} must not have {' '.join(odd)} in its path, orbax cannot keep anything there; rename it"
+        )
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name of a file is UTF-8."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)  # what Python makes of other bytes
+
+
 @contextlib.contextmanager
 def locked(file: Path, wait: bool = True) -> Iterator[None]:
     """Hold a lock file against other processes; raises BlockingIOError where one has it and is not waited for."""

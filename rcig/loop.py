@@ -72,6 +72,8 @@ def run(
         done = 0
         if checkpoints.latest() is None:
             state = initial()
+            if (workdir / "distilled").exists():
+                progress.note(f"no checkpoint in {workdir}: the run begins anew")
         else:
             done, state = checkpoints.restore(zeros(jax.eval_shape(initial)))
             progress.note(f"resumed from step {done} in {workdir}")
@@ -85,7 +87,11 @@ def run(
                 done += count
                 scalars = {name: float(np.mean(values)) for name, values in trace.items() if name != "finite"}
                 if _due(done, count, schedule.eval_every) or (schedule.eval_every and done == schedule.num_steps):
-                    scalars |= evaluate(done, sharding.fetch(method.synthetic(state)))
+                    try:
+                        scalars |= evaluate(done, sharding.fetch(method.synthetic(state)))
+                    except UserError:  # the steps since the last checkpoint are not lost
+                        checkpoints.save(done, state)
+                        raise
                 metrics.write(done, scalars)
                 progress.update(done, scalars)
                 signalled = sharding.agreed(max(caught, default=0))  # or one process would leave the others waiting

@@ -62,16 +62,17 @@ def save(result: Mapping[str, Any], distilled: Path, arrays: Mapping[str, Any]) 
     if folder is None:
         return
     with disk_errors(folder):
+        artefact.add_result(folder, result, arrays)  # refuses that of another set
         write(folder / f"eval-{result['protocol']}.json", (json.dumps(result, indent=1) + "\n").encode())
         if "chart" in result:
             write(folder / f"eval-{result['protocol']}.png", png(figure(by_set(result, "chart"))))
-        artefact.add_result(folder, result, arrays)
 
 
 def workdir(distilled: Path) -> Path | None:
-    """Return the workdir that ``distilled`` is or lies in, if any."""
-    folders = (distilled, distilled.resolve().parent) if distilled.is_dir() else ()
-    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+    """Return the workdir that ``distilled`` is or whose set it is, if any."""
+    folder = distilled.resolve()
+    folder = folder.parent if folder.name == "distilled" else folder
+    return folder if (folder / "config.json").is_file() else None
 
 
 def kept(section: Mapping[str, Any], distilled: Path) -> dict[str, str]:

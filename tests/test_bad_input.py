@@ -185,6 +185,53 @@ def test_a_workdir_of_another_config_is_left_alone(workdir):
     assert contents(workdir) == before
 
 
+def test_a_workdir_without_its_config_is_nobodys(workdir):
+    (workdir / "config.json").unlink()
+    before = contents(workdir)
+    line = error_of(call("distill_dataset", *PULL, f"--workdir={workdir}"))
+    assert f"config.json is missing beside {workdir / 'checkpoints'}" in line and contents(workdir) == before
+
+
+@pytest.mark.parametrize("place", ["distilled", "distilled/inner", "checkpoints"])
+def test_a_workdir_within_what_a_run_replaces(workdir, place):
+    line = error_of(call("distill_dataset", *PULL, f"--workdir={workdir / place}"))
+    assert "must not lie in" in line and "which is replaced as a whole" in line
+
+
+@pytest.mark.parametrize("name", ["lr[0.1]", "a*", "w\\x", "w\udcff"])
+def test_a_workdir_that_the_array_store_or_the_terminal_misreads(name, tmp_path):
+    line = error_of(call("distill_dataset", *PULL, f"--workdir={tmp_path}/{name}"))
+    assert "in its path" in line or "nor other than UTF-8" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_evaluation_does_not_make_another_run(workdir, finished):
+    flags = ("--config.eval.num_networks=1", "--config.eval_every=10", f"--workdir={workdir}")
+    assert call("distill_dataset", *PULL, *flags).status == 0
+    assert contents(workdir / "distilled") == contents(finished / "distilled")
+
+
+def test_the_copy_of_an_older_set_does_not_take_the_place_of_the_runs_result(workdir):
+    shutil.copytree(workdir / "distilled", workdir / "before")
+    assert call("eval", f"--distilled={workdir / 'before'}", "--config.eval.num_steps=1").status == 0
+    assert not (workdir / "eval-standard.json").exists()
+
+
+@pytest.mark.parametrize("lost", ["card.json", "commit_success.txt"])
+def test_a_set_that_lacks_a_file_is_made_again(workdir, finished, lost):
+    (workdir / "distilled" / lost).unlink()
+    assert call("distill_dataset", *PULL, f"--workdir={workdir}").status == 0
+    assert np.array_equal(rcig.load(workdir).inputs, rcig.load(finished).inputs)
+
+
+def test_a_set_behind_a_link_is_replaced_where_it_lies(workdir):
+    (workdir / "distilled").rename(workdir.parent / "elsewhere")
+    (workdir / "distilled").symlink_to(workdir.parent / "elsewhere")
+    for steps in (30, 40):
+        assert call("distill_dataset", *PULL, f"--config.num_steps={steps}", f"--workdir={workdir}").status == 0
+    assert (workdir / "distilled").is_symlink() and rcig.load(workdir.parent / "elsewhere").card["step"] == 40
+
+
 @pytest.mark.parametrize("place", ["/proc/run", "a file", "below a file"])
 def test_a_workdir_that_cannot_be_written(place, tmp_path):
     (tmp_path / "file").write_text("mine")
@@ -198,7 +245,7 @@ def test_a_workdir_with_somebody_elses_files(tmp_path):
         (tmp_path / name / name).mkdir(parents=True)
         (tmp_path / name / name / "mine.txt").write_text("mine")
         assert str(tmp_path / name) in error_of(call("distill_dataset", *PULL, f"--workdir={tmp_path}"))
-        shutil.rmtree(tmp_path / "checkpoints")
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
     assert (tmp_path / "distilled/distilled/mine.txt").read_text() == "mine"
 
 

@@ -310,6 +310,12 @@ def test_the_evaluation_follows_the_methods_networks_steps_and_flips():
     assert (attack.attack, attack.steps, attack.epochs) == ((3, 5), 1, 1)
 
 
+def test_numbers_of_numpy_are_numbers():
+    config = configs.change(configs.load("quickstart"), {"init_labels": np.array([1, 2]), "ipc": np.int64(2)})
+    assert json.loads(json.dumps(config.to_dict()))["init_labels"] == [1, 2] and config.ipc == 2
+    assert configs.change(config, {"init_labels": [np.int64(3)]}).init_labels == (3,)
+
+
 def test_another_method_and_protocol_need_one_file_each(tmp_path, monkeypatch):
     (tmp_path / "halve.py").write_text("def make(model, *, strength: float = 0.5):\n    return strength\n")
     (tmp_path / "quick.py").write_text("PRESETS = {'a': {'n': 2}, 'b': {}}\ndef make(n=1, flip=False): return n\n")

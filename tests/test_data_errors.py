@@ -108,6 +108,16 @@ def test_any_arrays_are_a_user_error_or_a_sound_set(inputs, labels, tmp_path, lo
     assert_sound_or_refused(load, save(tmp_path / "any.npz", inputs=inputs, labels=labels))
 
 
+def test_examples_that_are_all_alike_are_refused_not_infinite(tmp_path, load):
+    for inputs, kind, said in (
+        (np.full((8, 4, 4, 1), 0.5), "zca", "the training examples are all alike"),
+        (1e-40 * np.random.default_rng(0).random((8, 4, 4, 1)), "standard", "becomes infinite where it is scaled"),
+    ):
+        path = save(tmp_path / "flat.npz", inputs=inputs.astype(np.float32), labels=np.arange(8) % 2)
+        with pytest.raises(UserError, match=said):
+            load("npz", path=path, preprocessing=kind)
+
+
 def test_channels_first_are_told(tmp_path, load):
     path = save(tmp_path / "torch.npz", inputs=np.zeros((4, 3, 6, 6), np.uint8), labels=np.array([0, 0, 1, 1]))
     with pytest.warns(UserWarning, match="here channels are last: transpose them"):

@@ -53,6 +53,15 @@ def test_evaluations_join_the_metrics(tmp_path):
     assert [line.get("test_accuracy") for line in metrics(tmp_path)] == [0.2, 0.3]
 
 
+def test_an_evaluation_that_fails_loses_no_steps(tmp_path):
+    def refuse(step, synthetic):
+        raise UserError("no such network")
+
+    with pytest.raises(UserError, match="no such network"):
+        run(tmp_path, 4, refuse, eval_every=3, checkpoint_every=100)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == ["4"]
+
+
 def test_nan_stops_the_run_and_says_where(tmp_path):
     with pytest.raises(UserError, match="loss became NaN or infinite at step 3; the last good state is step 2"):
         run(tmp_path, nan_at=3)

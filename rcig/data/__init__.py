@@ -14,6 +14,7 @@ import numpy as np
 
 from rcig.data import cache, preprocess, sources
 from rcig.data.raw import fingerprint
+from rcig.errors import UserError
 from rcig.types import Batch, Dataset
 
 __all__ = ["load"]
@@ -52,6 +53,8 @@ def load(
     def batch(inputs: np.ndarray, labels: np.ndarray) -> Batch:
         fits = inputs.size * 4 <= max_bytes or raw.embedding is not None  # which encodes when rows are taken, always
         encoded = fitted.encode(inputs) if fits else preprocess.EncodedRows(inputs, fitted.encode)
+        if isinstance(encoded, np.ndarray) and not np.isfinite(encoded).all():
+            raise UserError(f"data set {name} becomes infinite where it is scaled; set --config.preprocessing=none")
         return Batch(encoded, np.array(labels, np.int32))
 
     with threadpool_limits(cpu_count(), "blas"):  # a command leaves it one thread: see rcig/command.py

@@ -81,7 +81,8 @@ class Preprocessing:
         """Return (x - mean) / std, where x is pixels / 255 if they are uint8."""
         scale = 1 / 255 if pixels.dtype == np.uint8 else 1.0
         factor, shift = scale / self.std, self.mean / self.std
-        return pixels.astype(dtype) * factor.astype(dtype) - shift.astype(dtype)
+        with np.errstate(over="ignore"):  # what is infinite is refused by `data.load`
+            return pixels.astype(dtype) * factor.astype(dtype) - shift.astype(dtype)
 
     def describe(self) -> dict[str, Any]:
         """Return what is needed to redo this, JSON-able."""

@@ -16,6 +16,7 @@ from rcig.data import archives, cache, images
 from rcig.data.archives import Tree
 from rcig.data.raw import Raw, from_arrays, stratified_split, to_arrays
 from rcig.errors import UserError
+from rcig.files import is_text
 
 IMAGENETTE = {
     "n01440764": "tench",
@@ -98,6 +99,8 @@ def _read(
     def build() -> cache.Arrays:
         with archives.opened(location) as tree:
             found = listing(tree)
+            if odd := [name for name in found.class_names if not is_text(name)]:
+                raise UserError(f"class folder {odd[0]!r} must have a name in UTF-8; rename it")
             how = (found.channels, resolution, cache_dir)
             train, test = (_decode(tree, part, *how) for part in (found.train, found.test))
         return to_arrays(Raw(*train, *test, np.array(found.class_names)))
@@ -203,7 +206,13 @@ def _own_pictures(tree: Tree) -> list[str]:
     others = sorted({*map(str, _visible(tree))} - {*pictures})
     if others and pictures:
         kinds = ", ".join(images.SUFFIXES)
-        warnings.warn(f"{len(others)} files are no pictures ({kinds}) and are left out: {others[0]} …", stacklevel=2)
+        lost = sorted(
+            {name.rpartition("/")[0] for name in others} - {name.rpartition("/")[0] for name in pictures} - {""}
+        )
+        told = f"; folders without any: {', '.join(lost)}" if lost else ""
+        warnings.warn(
+            f"{len(others)} files are no pictures ({kinds}) and are left out: {others[0]} …{told}", stacklevel=2
+        )
     return pictures
 
 

@@ -86,6 +86,10 @@ def matrices(covariance: np.ndarray, count: int, relative: bool = True) -> tuple
     features = len(covariance)
     values, vectors = np.linalg.eigh(covariance)  # ascending
     spectrum = values + REGULARISER * (np.trace(covariance) / features if relative else 1)
+    if not spectrum[0] > 0:
+        raise UserError(
+            "the training examples are all alike, ZCA has nothing to scale; set --config.preprocessing=none"
+        )
     _log.info("eigenvalues of the regularised covariance: %.4g to %.4g", spectrum[0], spectrum[-1])
     spectrum[: max(0, features - count)] = 1
     return (vectors * spectrum**-0.5) @ vectors.T, (vectors * spectrum**0.5) @ vectors.T
