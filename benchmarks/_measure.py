@@ -78,6 +78,7 @@ def main(
     parser.add_argument(
         "--case", action="append", help="FIELD=VALUE,...: only the cases that agree, or if none a new one"
     )
+    parser.add_argument("--missing", action="store_true", help="only the cases that have no reading of this code here")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -88,6 +89,10 @@ def main(
     chosen = list(quick if flags.quick else cases)
     if flags.case:
         chosen = [case for text in flags.case for case in _select(chosen, _parse(text))]
+    if flags.missing:
+        here = where()
+        read_here = [row for row in read(name) if all(row.get(key) == here[key] for key in ("machine", "commit"))]
+        chosen = [case for case in chosen if not any(case.items() <= row.items() for row in read_here)]
     if flags.list:
         print("\n".join(",".join(f"{key}={value}" for key, value in case.items()) for case in chosen))
         return
@@ -97,8 +102,11 @@ def main(
         print(f"{name}: {rows[-1]}", file=sys.stderr, flush=True)
         if not flags.quick:
             record(name, rows[-1])
-    print(f"\n{name} on {rows[-1].get('machine', 'this machine')}\n{table(rows)}")
-    if finish and not any("failed" in row for row in rows):
+    if rows:
+        print(f"\n{name} on {rows[-1].get('machine', 'this machine')}\n{table(rows)}")
+    if any("failed" in row for row in rows):
+        sys.exit(1)
+    if finish and rows:
         print(finish(rows))
 
 
@@ -136,7 +144,7 @@ def _run(case: Case) -> Row:
     from rcig import command
 
     environment = with_root()
-    if case.get("allocator", "tuned") == "tuned" and sys.platform == "linux":
+    if case.get("allocator", "tuned") == "tuned" and command.wants_allocator():
         environment["GLIBC_TUNABLES"] = command.ALLOCATOR
     load = os.getloadavg()[0]
     arguments = [sys.executable, sys.argv[0], "--child", json.dumps(case)]

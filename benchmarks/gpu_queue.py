@@ -1,38 +1,43 @@
 """What waits for a GPU, in order, in pieces that fit a machine lent for minutes at a time.
 
-Such a machine is bare, has no network, stops a command after 10 minutes, forgets its disk when it is given back (30
-seconds without a command), takes 64 MiB a call and returns what lies under $OUT, 8 files of 16 MiB. A run's state (30
-networks with two moments: 560 MB at width 128) is too big to bring home, so a run lives within one lease: its workdir
-stays on the machine's disk, the next call goes on from it, and each call brings home the distilled set, metrics,
-pictures and evaluation as one small tar. A run that a lease cuts short is evaluated where it stands (--evaluate).
+Such a machine is bare, has no network, is lent for 15 minutes in all (its start, the transfers and idle time counted),
+stops a command after 10, forgets its disk when it is given back (30 seconds without a command), takes 64 MiB a call and
+returns what lies under $OUT, 8 files of 16 MiB. A run's state (30 networks with two moments: 560 MB at width 128) is
+too big to bring home, so a run lives within one lease: its workdir stays on the machine's disk, the next call goes on
+from it. Every minute the distilled set, metrics, pictures and evaluation lie under $OUT as one small tar, so that a
+call that is cut brings them home too. A run that a lease cuts short is evaluated where it stands (--evaluate).
 
-At home, once (the wheels are what the GPU machine's Python 3.12 lacks; .carry is ignored by git and carried by name):
+At home, once (the wheel is what the GPU machine's Python 3.12 lacks; .carry is ignored by git and carried by name):
     python benchmarks/gpu_queue.py pack cifar10 .carry/data          # also mnist, fashion_mnist
-    pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \\
-        --platform manylinux2014_x86_64 -d .carry/wheels ml_collections grain array_record
+    python3 -m pip download --no-deps -d .carry/wheels ml_collections
 There, every call starts with
     export W=/tmp/rcig PYTHONUNBUFFERED=1; export PYTHONPATH=$W/site TFDS_DATA_DIR=$W/tfds RCIG_CACHE=$W/cache
-1 (carry .carry/wheels, .carry/data/cifar10.json, .carry/data/cifar10.0.bz2)
-    mkdir -p $W/data; cp .carry/data/* $W/data; pip install -q --no-index --no-deps --target $W/site .carry/wheels/*.whl
-2 (carry .carry/data/cifar10.1.bz2; within 30 s)
+1 (carry .carry/wheels, .carry/data/cifar10.json, .carry/data/cifar10.0.bz2): half a minute, and what is wrong shows
+    mkdir -p $W/data; cp .carry/data/* $W/data; python3 -m pip install -q --no-index --no-deps --no-compile \\
+        --no-cache-dir --upgrade --target $W/site .carry/wheels/*.whl && python3 benchmarks/gpu_queue.py run smoke
+2 (carry .carry/data/cifar10.1.bz2; within 30 s); S: the reply's budget_left_s less 200, at most 570
     cp .carry/data/* $W/data; python3 benchmarks/gpu_queue.py unpack cifar10 $W/data &&
-    python3 benchmarks/gpu_queue.py run rcig_cifar10_ipc1 --seconds=480
-3 (carry nothing), again until it says finished; in the last call of a lease add --evaluate
-    python3 benchmarks/gpu_queue.py run rcig_cifar10_ipc1 --seconds=570
+    python3 benchmarks/gpu_queue.py run rcig_cifar10_ipc1 --seconds=S
+3 (carry nothing), while budget_left_s allows; in the last call of a lease add --evaluate; S: budget_left_s less 60
+    python3 benchmarks/gpu_queue.py run rcig_cifar10_ipc1 --seconds=S --evaluate
 MNIST and Fashion-MNIST are one part each: call 1 does all. At home, after each call:
     python benchmarks/gpu_queue.py collect FOLDER_OF_RETURNED_FILES
+A GPU does not add in the same order every time: XLA_FLAGS=--xla_gpu_deterministic_ops=true makes it, and is slower.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +46,8 @@ import _measure
 WORK = Path(os.environ.get("W") or Path(tempfile.gettempdir()) / "rcig") / "runs"
 OUT = Path(os.environ.get("OUT") or WORK / "out")
 _LAST = 45  # seconds that a stopped run may take to finish its dispatch and save
-_EVALUATION = 120  # seconds kept for --evaluate
+_EVALUATION = 150  # seconds kept for --evaluate
+_BEAT = 60  # seconds between looks at what there is to bring home
 _HOME = (
     "distilled",
     "soft_labels",
@@ -59,10 +65,18 @@ class Job(NamedTuple):
 
     dataset: str = ""
     config: str = ""  # where it is not <name>.py
+    options: tuple[str, ...] = ()  # of the config, for runs that a lease would not end
     benchmark: str = ""  # its command line
 
 
+def _shorter(num_steps: int) -> tuple[str, ...]:
+    """FRePo's rate, which falls to the end of a run, falls sooner."""
+    return (f"num_steps={num_steps}", f"method.decay_steps={num_steps}")
+
+
 QUEUE: dict[str, Job] = {
+    "smoke": Job("digits", "quickstart.py", ("num_steps=100", "eval.num_networks=2")),
+    "networks": Job(benchmark="networks_together.py --case=width=128,examples=10"),
     "rcig_cifar10_ipc1": Job("cifar10"),
     "rcig_cifar10_ipc10": Job("cifar10"),
     "dm_cifar10_ipc10": Job("cifar10", "dm.py:cifar10_ipc10"),
@@ -71,9 +85,9 @@ QUEUE: dict[str, Job] = {
     "dsa_cifar10_ipc1": Job("cifar10", "dsa.py:cifar10_ipc1"),
     "dm_cifar10_ipc1": Job("cifar10", "dm.py:cifar10_ipc1"),
     "dm_cifar10_ipc50": Job("cifar10", "dm.py:cifar10_ipc50"),
-    "mtt_cifar10_ipc1": Job("cifar10", "mtt.py:cifar10_ipc1"),
-    "frepo_cifar10_ipc1": Job("cifar10", "frepo.py:cifar10_ipc1"),
-    "frepo_cifar10_ipc10": Job("cifar10", "frepo.py:cifar10_ipc10"),
+    "mtt_cifar10_ipc1": Job("cifar10", "mtt.py:cifar10_ipc1", ("method.recorded_epochs=3", "method.num_experts=20")),
+    "frepo_cifar10_ipc1": Job("cifar10", "frepo.py:cifar10_ipc1", _shorter(30000)),
+    "frepo_cifar10_ipc10": Job("cifar10", "frepo.py:cifar10_ipc10", _shorter(20000)),
     "dd_cifar10_fixed_100": Job("cifar10"),
     "sldd_cifar10_fixed_100": Job("cifar10"),
     "dd_mnist_random_100": Job("mnist"),
@@ -84,47 +98,51 @@ QUEUE: dict[str, Job] = {
     "rcig_fashion_mnist_ipc10": Job("fashion_mnist"),
     "dsa_mnist_ipc10": Job("mnist", "dsa.py:mnist_ipc10"),
     "dc_mnist_ipc1": Job("mnist", "dc.py:mnist_ipc1"),
-    "frepo_mnist_ipc1": Job("mnist", "frepo.py:mnist_ipc1"),
+    "frepo_mnist_ipc1": Job("mnist", "frepo.py:mnist_ipc1", _shorter(30000)),
     "lpld_mnist": Job("mnist"),
     "matching_step": Job(benchmark="matching_step.py"),
-    "kernels": Job(benchmark="kernels.py"),
+    "kernels": Job(benchmark="kernels.py --case=program=ours,devices=1 --case=program=contracted,devices=1"),
     "lpld": Job(benchmark="lpld.py"),
     "bptt_step": Job(benchmark="bptt_step.py"),
     "step_w128_b1024": Job(benchmark="rcig_step.py --case=width=128,batch=1024"),
     "step_w128_b256": Job(benchmark="rcig_step.py --case=width=128,batch=256"),
     "step_w32": Job(benchmark="rcig_step.py --case=width=32"),
     "convolution": Job(benchmark="conv2d.py"),
-    "networks_together": Job(benchmark="networks_together.py"),
 }
 
 
-def run(name: str, seconds: float, evaluate: bool, overrides: list[str]) -> dict:
-    """Go on with a job until it ends or ``seconds`` have passed; leave its line and its tar under $OUT."""
-    deadline = time.monotonic() + seconds
-    line = {"job": name, "status": "finished"}
-    if QUEUE[name].benchmark:
-        command = [
-            f"benchmarks/{part}" if part.endswith(".py") else part for part in shlex.split(QUEUE[name].benchmark)
-        ]
-        status = _until(deadline, command, {"BENCHMARK_RESULTS": str(OUT)})
-        return line | {"status": {0: "finished", 143: "stopped"}.get(status, f"failed {status}")}
-    workdir = WORK / name
-    command = [
-        "distill_dataset.py",
-        f"--config=configs/{QUEUE[name].config or f'{name}.py'}",
-        f"--workdir={workdir}",
-        *overrides,
-    ]
-    status = _until(deadline - _EVALUATION * evaluate, command)
-    line |= {"status": {0: "distilled", 143: "stopped"}.get(status, f"failed {status}")} | _progress(workdir)
-    if status == 0 or (evaluate and status == 143):
-        began = time.monotonic()
-        result = _evaluate(workdir, deadline - began)
-        if result and status == 0:
-            line["status"] = "finished"
-        line |= result
-    _tar(workdir, OUT / f"{name}.tar")
-    return line
+def run(name: str, seconds: float, evaluate: bool, overrides: list[str]) -> None:
+    """Go on with a job until it ends or ``seconds`` have passed; all the while its line and its tar are under $OUT.
+
+    Only the last line says where: to ask the device, and hold it, is the child's before that.
+    """
+    deadline, job, workdir = time.monotonic() + seconds, QUEUE[name], WORK / name
+
+    def bring(line: dict) -> None:
+        line = {"job": name} | ({} if job.benchmark else _progress(workdir)) | line
+        (OUT / "gpu_queue.jsonl").write_text(json.dumps(line) + "\n")
+        for path in (WORK / "results").glob("*.jsonl"):
+            shutil.copy(path, OUT)
+        if workdir.exists():
+            _tar(workdir, OUT / f"{name}.tar")
+        print(json.dumps(line))
+
+    OUT.mkdir(parents=True, exist_ok=True)
+    if job.benchmark:
+        script, *cases = shlex.split(job.benchmark)
+        command = [f"benchmarks/{script}", *cases, "--missing"]
+    else:
+        config = f"--config=configs/{job.config or f'{name}.py'}"
+        options = [f"--config.{option}" for option in job.options]
+        command = ["distill_dataset.py", config, f"--workdir={workdir}", *options, *overrides]
+    kept = 0 if job.benchmark or not evaluate else _EVALUATION
+    status = _until(deadline - kept, command, lambda: bring({"status": "running"}))
+    line = {"status": {0: "finished", 143: "stopped"}.get(status, f"failed {status}")}
+    if not job.benchmark and (status == 0 or (evaluate and status == 143)):
+        unmeasured = {"status": "stopped" if status else "distilled"}
+        bring(unmeasured)
+        line |= _evaluate(workdir, deadline - time.monotonic()) or unmeasured
+    bring(line | _measure.where())
 
 
 def collect(folder: Path) -> None:
@@ -143,29 +161,35 @@ def collect(folder: Path) -> None:
 
 
 def finished() -> set[str]:
-    """Return the jobs that have ended well."""
-    return {row["job"] for row in _measure.read("gpu_queue") if row["status"] == "finished"}
+    """Return the jobs that have ended well, or were measured where a lease ended."""
+    return {row["job"] for row in _measure.read("gpu_queue") if row["status"] == "finished" or "accuracy" in row}
 
 
-def _until(deadline: float, command: list[str], environment: dict[str, str] | None = None) -> int:
-    """Run one of our scripts; shortly before the deadline ask it to stop. Returns its status, 143 if stopped."""
-    environment = _measure.with_root() | (environment or {})
-    child = subprocess.Popen([sys.executable, *command], cwd=_measure.ROOT, env=environment, start_new_session=True)
-    try:
-        return child.wait(max(1, deadline - _LAST - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGTERM)
-    try:
-        child.wait(_LAST)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+def _until(deadline: float, command: list[str], beat: Callable[[], None]) -> int:
+    """Run one of our scripts; shortly before the deadline ask it to stop. Returns its status, 143 if stopped.
+
+    In a group, not a session, of its own: where the machine's tool cuts the call it ends both.
+    """
+    environment = _measure.with_root() | {"BENCHMARK_RESULTS": str(WORK / "results")}
+    child = subprocess.Popen([sys.executable, *command], cwd=_measure.ROOT, env=environment, process_group=0)
+    while (left := deadline - _LAST - time.monotonic()) > 0:
+        try:
+            return child.wait(min(left, _BEAT))
+        except subprocess.TimeoutExpired:
+            beat()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        os.killpg(child.pid, number)
+        try:
+            child.wait(_LAST)
+            break
+        except subprocess.TimeoutExpired:
+            continue
     return 143
 
 
 def _evaluate(workdir: Path, seconds: float) -> dict:
     """Return the accuracy of what is distilled so far, or nothing where the time is too short."""
-    command = [sys.executable, "eval.py", f"--distilled={workdir}"]
+    command = [sys.executable, "eval.py", f"--distilled={workdir}", "--baselines="]  # time is short
     try:
         done = subprocess.run(command, cwd=_measure.ROOT, stdout=subprocess.PIPE, text=True, timeout=max(1, seconds))
     except subprocess.TimeoutExpired:
@@ -186,9 +210,13 @@ def _progress(workdir: Path) -> dict:
 
 
 def _tar(workdir: Path, path: Path) -> None:
-    with tarfile.open(path, "w") as archive:
-        for path in sorted(path for name in _HOME for path in workdir.glob(name)):
-            archive.add(path, str(path.relative_to(workdir)))
+    """Write the tar; where a file goes while it is read, the one of before stays."""
+    new = WORK / path.name
+    with contextlib.suppress(FileNotFoundError):
+        with tarfile.open(new, "w") as archive:
+            for found in sorted(found for name in _HOME for found in workdir.glob(name)):
+                archive.add(found, str(found.relative_to(workdir)))
+        shutil.move(new, path)
 
 
 def main() -> None:
@@ -211,19 +239,17 @@ def main() -> None:
         for name in QUEUE if flags.command == "list" else waiting[:1]:
             print(f"{name:<26} {'waiting ' if name in waiting else 'finished'}  {QUEUE[name].dataset}")
     elif flags.command == "run":
-        OUT.mkdir(parents=True, exist_ok=True)
-        line = run(flags.name, flags.seconds, flags.evaluate, overrides) | _measure.where()
-        with open(OUT / "gpu_queue.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line))
+        run(flags.name, flags.seconds, flags.evaluate, overrides)
     elif flags.command == "collect":
         collect(flags.folder)
     else:
         import _carry
 
+        from rcig import data
         from rcig.data.sources import default_data_dir
 
         getattr(_carry, flags.command)(flags.dataset, flags.folder, default_data_dir())
+        data.load(flags.dataset)  # what it is whitened by is kept, too
 
 
 if __name__ == "__main__":

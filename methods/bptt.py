@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from rcig import augment, losses, unroll
+from rcig import augment, losses, sharding, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
@@ -71,7 +71,7 @@ class BPTT:
     attack: tuple[int, ...] = ()  # (attacked class, class for which its examples are to be taken)
     augmentation: str = ""  # of the real batch, see rcig/augment
     mode: str = "auto"  # of the unroll: full, remat, block, mix; auto: full where it fits ``budget``
-    budget: int = 2**30  # bytes
+    budget: int = 0  # bytes; 0: `sharding.spare_memory`
     rows_at_once: int = 0  # of the outer pass; 0 chooses by platform
 
     def __post_init__(self):
@@ -153,7 +153,7 @@ class BPTT:
         rule = unroll.direction("sgd")
         loss = inner_loss(self.model, variables, self.label_softmax)
         start = unroll.begin(variables["params"], rule)
-        return unroll.choose_mode(self.budget, loss, rule, start, batch, psi.raw_rates.size)
+        return unroll.choose_mode(self.budget or sharding.spare_memory(), loss, rule, start, batch, psi.raw_rates.size)
 
     def _draw(self, key: Key, pool: Variables | None) -> Variables:
         """Return this step's networks, leaves (n, ...)."""

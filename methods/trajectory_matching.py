@@ -78,7 +78,7 @@ class TrajectoryMatching:
     batch_size: int = 256  # real examples an expert's step
     expert_learning_rate: float = 0.01
     mode: str = "auto"  # tesla, or the unroll's full, remat, block, mix; auto: full where it fits ``budget``, else mix
-    budget: int = 2**30  # bytes
+    budget: int = 0  # bytes; 0: `sharding.spare_memory`
 
     def __post_init__(self):
         positive = ("student_steps", "expert_epochs", "max_start_epoch", "inner_rate", "segments", "num_experts")
@@ -208,7 +208,7 @@ class TrajectoryMatching:
         rates = jnp.broadcast_to(learned.rate, (count or self.student_steps,))
         mode = mode or self.mode
         if mode == "auto":
-            budget = self.budget // self.segments
+            budget = (self.budget or sharding.spare_memory()) // self.segments
             mode = unroll.choose_mode(budget, loss, rule, start, select(0, key), self.student_steps)
         return unroll.train(key, loss, rule, start, select, rates, first=first, mode=mode)
 

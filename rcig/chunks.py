@@ -14,6 +14,7 @@ from rcig import sharding
 from rcig.types import Key, Model, PyTree, Variables
 
 _CPU_ROWS = 16
+_ROWS = 4096  # elsewhere: of 64 pixels and 128 channels 8 GiB a layer
 
 
 def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyTree:
@@ -24,7 +25,7 @@ def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int = 0) -> PyT
     Args:
       fn: maps a tree of (b, ...) arrays to a tree of (b, ...) arrays, each row by itself.
       rows: tree of arrays (B, ...).
-      size: rows at a time; 0 chooses by platform: about 16 on a CPU, else all. Chunks of an explicit size are
+      size: rows at a time; 0 chooses by platform: about 16 on a CPU, else 4,096. Chunks of an explicit size are
         rematerialised: a backward pass holds one chunk's activations and costs one more forward pass.
     """
     if 0 < size <= sharding.count_rows(rows) // 2:  # all at once, nothing is
@@ -116,7 +117,7 @@ def _scan(fn: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int
 def _size(num_rows: int) -> int:
     """Return how many rows at a time this platform wants."""
     if jax.default_backend() != "cpu":
-        return num_rows
+        return min(num_rows, _ROWS)
     even = (size for size in range(_CPU_ROWS // 2, 3 * _CPU_ROWS // 2 + 1) if num_rows % size == 0)
     return min(even, key=lambda size: max(size / _CPU_ROWS, _CPU_ROWS / size), default=_CPU_ROWS)
 

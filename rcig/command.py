@@ -58,6 +58,11 @@ def usage_error(message: str) -> NoReturn:
     raise UserError(f"{message}; --help shows examples")
 
 
+def wants_allocator() -> bool:
+    """Return whether this is a Linux machine that will compute on its CPU."""
+    return sys.platform == "linux" and not any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/accel0"))
+
+
 def tune_allocator() -> None:
     """On a Linux CPU, start this process again with a glibc that keeps the memory it has, in pages of 2 MiB.
 
@@ -66,8 +71,7 @@ def tune_allocator() -> None:
     is 10 to 18 % faster by the large pages alone). Must come before jax is imported. Does nothing where GLIBC_TUNABLES
     is set already.
     """
-    on_accelerator = Path("/dev/nvidia0").exists() or Path("/dev/accel0").exists()
-    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ or on_accelerator:
+    if "GLIBC_TUNABLES" in os.environ or not wants_allocator():
         return
     os.environ["GLIBC_TUNABLES"] = ALLOCATOR
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

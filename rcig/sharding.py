@@ -77,6 +77,12 @@ def whole_memory() -> int:
     return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def spare_memory() -> int:
+    """Return the bytes that a step may keep for its backward pass: a quarter of an accelerator's memory, else 1 GiB."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit", 4 << 30) // 4
+
+
 def wait_for_all(place: str) -> None:
     """Wait until every process of a run has come to this ``place``."""
     multihost_utils.sync_global_devices(place)

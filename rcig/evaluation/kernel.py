@@ -156,14 +156,17 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         warn_of_precision("eval", protocol, x_s)
         make, fresh = (lambda _: infinite_kernel(protocol)), [None]
 
+    exact = jax.default_matmul_precision("float32")  # a kernel matrix rounded to 10 bits is indefinite
+
     @jax.jit
+    @exact
     def fit(variables):
         k_ss = make(variables).matrix(x_s)
         strength, times = ridge.raised(k_ss, protocol.ridge)
         targets = y_s.reshape(len(k_ss), -1).astype(k_ss.dtype)
         return ridge.solve(ridge.factor(k_ss, strength), targets).reshape(y_s.shape), times
 
-    product = jax.jit(lambda variables, x, alpha: make(variables).product(x, x_s, alpha))
+    product = jax.jit(exact(lambda variables, x, alpha: make(variables).product(x, x_s, alpha)))
     accuracies, raised = [], []
     for variables in fresh:
         alpha, times = fit(variables)
