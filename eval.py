@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--baselines",
         default="real",
-        help="what to compare with, or nothing: real, optimised, herding, k_center, forgetting, average, kmeans, noise",
+        help="what to compare with beside real: optimised, herding, k_center, forgetting, average, ...; empty: nothing",
     )
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()

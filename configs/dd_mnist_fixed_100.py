@@ -3,7 +3,8 @@
 python distill_dataset.py --config=configs/dd_mnist_fixed_100.py --workdir=runs/dd_mnist_fixed_100
 python eval.py --distilled=runs/dd_mnist_fixed_100
 Paper: 96.6 (recalled) %.
-Ours: not run yet.
+Ours in 14 minutes on one CPU core, with --config.num_steps=8000 --config.method.halve_every=1600
+--config.method.batch_size=512: 97.1 % (random real 85.8 %).
 """
 
 from configs._families import bptt

@@ -3,7 +3,8 @@
 python distill_dataset.py --config=configs/sldd_mnist_fixed_100.py --workdir=runs/sldd_mnist_fixed_100
 python eval.py --distilled=runs/sldd_mnist_fixed_100
 Paper: 98.6 (recalled) %.
-Ours: not run yet.
+Ours in 20 minutes on one CPU core, with --config.num_steps=12000 --config.method.halve_every=2400
+--config.method.batch_size=512: 98.1 % (random real 85.8 %).
 """
 
 from configs._families import bptt

@@ -35,7 +35,7 @@ def make(
     model: Model,
     judge_on: Callable[[Dataset], Judge],
 ) -> dict[str, Synthetic]:
-    """Return the baselines called ``names``, class-major rows of ``classes``.
+    """Return the baselines called ``names``, class-major rows of ``classes``; where there is one, real examples, too.
 
     Args: labels, as the distillation started from; model, whose features coresets compare; judge_on, how a candidate is
     judged on a data set's test split.
@@ -45,7 +45,7 @@ def make(
     for name in names:
         if name not in NAMES:
             raise unknown("baseline", name, NAMES)
-    chosen, key_network = dict.fromkeys(names), jax.random.fold_in(key, 1)
+    chosen, key_network = dict.fromkeys(["real", *names] if names else []), jax.random.fold_in(key, 1)
     observed = coreset.observe(key_network, model, dataset) if coreset.SELECTIONS.keys() & chosen else None
 
     def draw(name: str, key: Key) -> Synthetic:

@@ -99,7 +99,7 @@ def test_baselines_share_one_network(monkeypatch):
         names, KEY, dataset, 2, (0, 1, 2), label_starts.LabelStart(), toy.model(), judge_on
     )
     made = make("herding", "k_center", "forgetting")
-    assert list(made) == ["herding", "k_center", "forgetting"] and len(trained) == 1
+    assert list(made) == ["real", "herding", "k_center", "forgetting"] and len(trained) == 1
     make("average")
     assert len(trained) == 1
     assert set(coreset.SELECTIONS) < set(baselines.NAMES)
