@@ -1,4 +1,4 @@
-"""Every method that distils images, at equal wall time: the same seconds of distillation each, then a judge.
+"""Nine methods that distil images, at equal wall time: the same seconds of distillation each, then a judge.
 
     python benchmarks/equal_seconds.py --quick                       # digits, 2 seconds each
     python benchmarks/equal_seconds.py                               # digits, 60 seconds each, ipc 1 and 10

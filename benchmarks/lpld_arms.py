@@ -9,7 +9,7 @@ Arms share a seed's teacher, its labelling and its students, so that differences
     cs          the same, exact: LPLD
     rded        realistic crops
 
-    python benchmarks/lpld_arms.py --runs=runs/lpld_arms                      # 5 seeds: half an hour on 2 cores
+    python benchmarks/lpld_arms.py --runs=runs/lpld_arms                      # 5 seeds: an hour on 2 cores
     python benchmarks/lpld_arms.py --runs=/tmp/arms --seeds=1 --set method.decay_steps=20 --set method.label_epochs=4
 
 A cell (arm, ratio, seed) is a line of <runs>/cells.jsonl, and a cell that is there is not measured again. At the end:

@@ -98,7 +98,7 @@ def speed(name: str) -> str:
     for machine in dict.fromkeys(row["machine"] for row in rows):
         here = [row for row in rows if row["machine"] == machine]
         here = [row | _against_plain(row, here) for row in here]
-        commits = ", ".join(sorted({str(row["commit"])[:8] for row in here}))
+        commits = ", ".join(sorted({re.sub(r"(?<=^.{8})[^-]*", "", str(row["commit"])) for row in here}))
         blocks.append(f"{title}; {machine}, commit {commits}\n\n{_measure.table(here, [*case, *readings])}")
     return "\n\n".join(blocks)
 

@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
 
     config.pretrain = ConfigDict()  # of python -m rcig.pretrain, which trains pools of networks on the data set
     config.pretrain.num_networks = 20
-    config.pretrain.group = 5  # so many are trained together, then saved
+    config.pretrain.group = 5  # so many are trained, on several devices side by side, then saved
     config.pretrain.num_steps = 2360
     config.pretrain.batch_size = 1024
     config.pretrain.learning_rate = 2e-4

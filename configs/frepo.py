@@ -2,8 +2,8 @@
 
 python distill_dataset.py --config=configs/frepo.py:digits_ipc1 --workdir=runs/frepo
 python eval.py --distilled=runs/frepo
-Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accuracies in percent; ours of 10 networks
-(--config.eval.num_networks=10).
+Any data set in configs/_families/cells.py and any ipc make a cell; `_cpu` behind it is for a few CPU cores. Accuracies
+in percent; ours of 10 networks (--config.eval.num_networks=10).
 
     cell                  Paper (ConvNet)           ours
     mnist_ipc1            93.0 ± 0.4 (recalled)     not run yet

@@ -1,4 +1,4 @@
-"""LPLD: Xiao & He, NeurIPS 2024; a cell for every data set and number of images per class.
+"""LPLD: Xiao & He, NeurIPS 2024; a cell for imagenet2012, tiny_imagenet, mnist and digits at any ipc.
 
 python distill_dataset.py --config=configs/lpld.py:tiny_imagenet_ipc50 --workdir=runs/lpld
 python eval.py --distilled=runs/lpld --config.eval.pruning_ratio=0.975

@@ -2,7 +2,8 @@
 
 python distill_dataset.py --config=configs/rtp.py:cifar10_ipc10 --workdir=runs/rtp
 python eval.py --distilled=runs/rtp
-Any data set and ipc make a cell. Accuracies in percent. With memory addressing: rtp_cifar10_bases_budget1.py.
+Any data set in configs/_families/cells.py and any ipc make a cell. Accuracies in percent. With memory addressing:
+rtp_cifar10_bases_budget1.py.
 
     cell                  Paper (seen)            ours
     cifar10_ipc1          49.1 ± 0.6              not run yet

@@ -7,7 +7,7 @@ of synthetic examples; KIP and FRePo a ridge relative to the mean diagonal of th
 solves run at full precision of their dtype, also where the hardware's default is lower.
 
 >>> import jax.numpy as jnp
->>> predict(jnp.eye(2), jnp.eye(2), jnp.eye(2), 1.0)[0, 0].item()
+>>> round(predict(jnp.eye(2), jnp.eye(2), jnp.eye(2), 1.0)[0, 0].item(), 6)
 0.5
 """
 

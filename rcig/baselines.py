@@ -1,6 +1,7 @@
 """What a distilled set is compared with: sets of the same size that nobody distilled.
 
-real, average, kmeans, noise, normal    starting sets, rcig/initialize.py
+real, average, kmeans, noise, normal,
+unit, xavier                            starting sets, rcig/initialize.py
 herding, k_center, forgetting           coresets by one network trained on the whole training split, rcig/coreset.py
 optimised                               of 20 random real sets the one whose networks do best on training examples
                                         (Wang et al. 2018 keep 20 of 50, measured on 20 networks)

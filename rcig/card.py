@@ -4,6 +4,7 @@ schema_version  1
 method, dataset, pixel_space        names; the space the inputs live in, for example "zca"
 config                              every field as run
 ipc, num_classes, class_names       M = ipc * num_classes; row i belongs to class i // ipc
+source                              of a set that another program made: its file
 init_labels                         if any: M = ipc * len(init_labels); row i belongs to class init_labels[i // ipc]
 preprocessing                       how real examples were brought into that space: constants, a digest of the data
 seed, step                          of the run that made it

@@ -28,12 +28,13 @@ examples:
   python -m rcig.convert images_best.pt pictures --format=mtt --config.dataset=cifar10 --config.preprocessing=mtt_zca
 
 SRC is a workdir, a distilled/ folder, or a file with its --format. DST ending in .npz or .safetensors becomes one file
-that eval.py reads again, card and config and all. Any other DST is a new folder of pictures, <class>/<row>.png with
-labels.csv and card.json: 8 bits a channel, for the eye, within what a screen shows. With --to=tfds it holds the set's
-own numbers and tfds.builder_from_directory reads it; with --to=torch tensors for torch.load in the layout of MTT and
-DD-Ranking: images.pt (M, C, H, W) in model-input space, labels.pt (M, K) as the set has them (RCIG's are targets of a
-regression, no logits) and, where rates were learned, their mean, lr.pt. Pixels need the data set's way back, and files
-of other programs its classes: --config and --config.FIELD=VALUE say which, default the set's own.
+that eval.py reads again, card and config and all. Any other DST, without a dot in its name, is a new folder of
+pictures, <class>/<row>.png with labels.csv and card.json: 8 bits a channel, for the eye, within what a screen shows.
+With --to=tfds it holds the set's own numbers and tfds.builder_from_directory(DST/1.0.0) reads it; with --to=torch
+tensors for torch.load in the layout of MTT and DD-Ranking: images.pt (M, C, H, W) in model-input space, labels.pt (M,
+K) as the set has them (RCIG's are targets of a regression, no logits) and, where rates were learned, their mean, lr.pt.
+Pixels need the data set's way back, and files of other programs its classes: --config and --config.FIELD=VALUE say
+which, default the set's own.
 """
 
 

@@ -4,7 +4,7 @@
     python -m rcig.matrix matrix runs/dc_*             # prints the table, writes matrix.json and matrix.png
 
 A row is a run that the cross-architecture protocol has measured, called as its workdir; a column is a network that was
-trained on its set (Zhao et al. 2021, table 2). An architecture that a run was not asked for is left empty.
+trained on its set (Zhao et al. 2021, table 2). An architecture that a run was not asked for is a dash.
 """
 
 import json

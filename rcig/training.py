@@ -1,4 +1,4 @@
-"""Train several fresh networks on one set, together, and test them: for evaluations, pools, experts and teachers.
+"""Train several fresh networks on one set and test them: for evaluations, pools, experts and teachers.
 
     recipe = Recipe(num_steps=1000, batch_size=20, loss="mse", optimiser="adam", learning_rate=1e-4)
     variables = train_networks(key, model, synthetic, recipe, num_networks=5)   # every leaf (5, ...)

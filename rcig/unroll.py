@@ -80,7 +80,7 @@ def train(
 
     Args: rule, an optax transformation without rate or sign (`direction`; optax.sgd has both, and would ascend); rates
     (T,), one a step; step t sees the key folded with t, so any mode and any cut into windows draws alike.
-    Cost, forward and backward: full T * (gradient + its pull-back); the other modes about one gradient a step more.
+    Cost, forward and backward: full T * (gradient + its pull-back); remat and mix one gradient a step more, block two.
     """
     if mode not in MODES:
         raise unknown("unroll mode", mode, MODES)

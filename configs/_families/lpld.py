@@ -1,7 +1,7 @@
 """What SRe2L's, CDA's, LPLD's and RDED's published settings have in common: configs/lpld*.py, sre2l*.py, rded*.py.
 
 SRe2L: Yin et al., NeurIPS 2023; RDED: Sun et al., CVPR 2024; CDA: Yin & Shen, TMLR 2024; LPLD: Xiao & He, NeurIPS 2024.
-The functions take any data set and ipc; an arm is a change of LPLD's config. The teacher is a ResNet that every run
+The functions take any ipc; an arm is a change of LPLD's config. The teacher is a ResNet that every run
 trains for itself, or takes from another run's workdir (method.teacher). Test images are the whole middle square, made
 to measure (the papers' are cut out of a larger one, or not square), and channels are standardised as RCIG's.
 """

@@ -37,8 +37,8 @@ def load(
         that set.
       cache_dir: where decoded pixels and whitening matrices are kept; by default RCIG_CACHE, else ~/.cache/rcig.
       max_bytes: a split whose float32 inputs would be larger stays as it is and is encoded when rows are taken.
-      options: of the set: ``path`` (npz, folder, tsv), ``test_fraction``, ``resolution``; of texts ``vocabulary``,
-        ``length``, ``embedding_dim``, ``embeddings``.
+      options: of the set: ``path`` (npz, folder, tsv), ``test_path`` (tsv), ``test_fraction``, ``resolution``; of
+        texts ``vocabulary``, ``length``, ``embedding_dim``, ``embeddings``.
 
     Returns inputs float32 (N, H, W, C), (N, ...) for your own arrays, (N, L, E) for texts, and labels int32 (N,).
     Raises UserError for unknown names and options, missing sets and broken files; never goes to the network.
