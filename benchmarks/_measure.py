@@ -157,11 +157,26 @@ def _run(case: Case) -> Row:
 def where() -> Row:
     import jax
 
-    from rcig import card, report
+    from rcig import card
 
     date = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     versions = {"jax": jax.__version__, "python": platform.python_version()}
-    return {"machine": report.machine(), "commit": card.commit(), "date": date} | versions
+    return {"machine": machine(), "commit": card.commit(), "date": date} | versions
+
+
+def machine() -> str:
+    """Return the device in words."""
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{len(jax.devices())} x {device.device_kind}"
+    try:
+        info = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+        name = next(line.split(":")[1].strip() for line in info.splitlines() if line.startswith("Model name"))
+    except (OSError, subprocess.SubprocessError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {name}"
 
 
 def _parse(text: str) -> Case:

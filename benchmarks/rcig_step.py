@@ -140,7 +140,7 @@ def ours(model, theta, psi, batch, tolerance, max_steps):
     at = Convexified(model, 5e-4, True, jnp.float32, Sampling(), jax.random.key(0), variables, batch)
     solve = partial(linear_solve.cg, tolerance=tolerance, max_steps=max_steps)
     minimise, inverse = at.systems(psi, Solvers(lambda matvec, b, rate: solve(matvec, b), 0))
-    tau, _ = minimise(0.0)
+    tau = minimise(0.0).value
     meta = implicit.meta_gradient(at.inner_loss, at.outer_loss, tau, psi, inverse(0.0, tau))
     return meta.direct, meta.implicit
 

@@ -11,19 +11,11 @@ solves run at full precision of their dtype, also where the hardware's default i
 0.5
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as linalg
 
 HIGHEST = jax.lax.Precision.HIGHEST
-
-
-class Factor(NamedTuple):
-    """The Cholesky factor of a regularised kernel matrix."""
-
-    cholesky: jax.Array  # (M, M), lower
 
 
 def relative(ridge: float, k_ss: jax.Array) -> jax.Array:
@@ -36,15 +28,14 @@ def gram(features_1: jax.Array, features_2: jax.Array) -> jax.Array:
     return jnp.matmul(features_1, features_2.T, precision=HIGHEST)
 
 
-def factor(k_ss: jax.Array, ridge: float | jax.Array) -> Factor:
-    """Factor ``k_ss + ridge I`` once. k_ss (M, M) symmetric PSD. Cost M^3 / 3."""
-    return Factor(jnp.linalg.cholesky(k_ss + ridge * jnp.eye(len(k_ss), dtype=k_ss.dtype)))
+def factor(k_ss: jax.Array, ridge: float | jax.Array) -> jax.Array:
+    """Return the lower Cholesky factor (M, M) of ``k_ss + ridge I``, k_ss symmetric PSD. Cost M^3 / 3."""
+    return jnp.linalg.cholesky(k_ss + ridge * jnp.eye(len(k_ss), dtype=k_ss.dtype))
 
 
-def solve(factored: Factor, y: jax.Array) -> jax.Array:
-    """Return ``(k_ss + ridge I)^-1 y`` in the dtype of y. y (M, K). Cost 2 M^2 K."""
-    dtype = factored.cholesky.dtype
-    return linalg.cho_solve((factored.cholesky, True), y.astype(dtype)).astype(y.dtype)
+def solve(factored: jax.Array, y: jax.Array) -> jax.Array:
+    """Return ``(k_ss + ridge I)^-1 y``, of its `factor`, in the dtype of y. y (M, K). Cost 2 M^2 K."""
+    return linalg.cho_solve((factored, True), y.astype(factored.dtype)).astype(y.dtype)
 
 
 def predict(k_ss: jax.Array, k_ts: jax.Array, y_s: jax.Array, ridge: float | jax.Array) -> jax.Array:
@@ -62,7 +53,7 @@ def raised(k_ss: jax.Array, ridge: float) -> tuple[jax.Array, jax.Array]:
     k, least = jax.lax.stop_gradient((k_ss, strength))
 
     def fails(times):
-        return (times < 1e8) & ~jnp.all(jnp.isfinite(factor(k, times * least).cholesky))
+        return (times < 1e8) & ~jnp.all(jnp.isfinite(factor(k, times * least)))
 
     times = jax.lax.while_loop(fails, lambda times: 10 * times, jnp.ones((), k_ss.dtype))
     return times * strength, times

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import optax
 
 from kernels import linearize, ridge
-from kernels.ridge import Factor
 from rcig import implicit, linear_solve, losses, sharding
 from rcig.augment import mirrored
 from rcig.chunks import mean_rows, spread_rows
@@ -116,7 +115,7 @@ class Convexified:
         add = lambda whole, a, b: whole.at[rows].add(len(inputs) / num_rows * (a - b))
         return jax.tree.map(add, self.forward(tau, still), moving, resting)
 
-    def factor(self, features: jax.Array) -> Factor:
+    def factor(self, features: jax.Array) -> jax.Array:
         """Factor the regularised Gram matrix of the support; lambda does not count flips."""
         strength = self.ridge * len(features) / (2 if self.flip else 1)
         return ridge.factor(ridge.gram(features, features).astype(self.solve_dtype), strength)
@@ -172,7 +171,7 @@ class Convexified:
         return losses.platt(log_temperature, predictions, batch.labels), losses.accuracy(predictions, batch.labels)
 
     def systems(self, psi: Psi, solvers: Solvers) -> tuple[Callable, Callable]:
-        """Return ``rate -> (tau, Solution)`` and ``(rate, tau) -> (g -> Solution)``: the two solves, on one matrix."""
+        """Return ``rate -> Solution``, tau, and ``(rate, tau) -> (g -> Solution)``: the two solves, on one matrix."""
         inputs, targets = support(psi, self.flip)
         if self.sampling.solve:
             jacobian = linearize.rematerialized(self.network(inputs, self.sampling.solve), self.base)
@@ -185,12 +184,7 @@ class Convexified:
             return jax.tree.map(lambda a, b: s * (a + b), v, back)
 
         c = jax.tree.map(lambda g: s * g, jacobian.vjp(ridge.solve(factored, targets)))
-
-        def minimise(rate):
-            solution = solvers.solve(matvec, c, rate)
-            return solution.value, solution
-
-        return minimise, lambda rate, tau: partial(solvers.solve, matvec, rate=rate)
+        return partial(solvers.solve, matvec, c), lambda rate, tau: partial(solvers.solve, matvec, rate=rate)
 
 
 class Nonlinear(Convexified):
@@ -205,7 +199,7 @@ class Nonlinear(Convexified):
             start = optax.tree.zeros_like(self.base)
             tau, energies = descend(jax.value_and_grad(inner), start, optax.adam(rate), solvers.num_steps)
             gradient = optax.tree.norm(jax.grad(inner)(tau)) / optax.tree.norm(jax.grad(inner)(start))
-            return tau, Solution(tau, gradient, jnp.int32(solvers.num_steps), energies)
+            return Solution(tau, gradient, jnp.int32(solvers.num_steps), energies)
 
         return minimise, lambda rate, tau: partial(
             linear_solve.adam, partial(implicit.hvp, inner, tau), learning_rate=rate, num_steps=solvers.num_steps

@@ -58,8 +58,8 @@ def ours(a: PyTree, b: PyTree) -> jax.Array:
     return sum(layer(*pair) for pair in layers if pair[0].ndim > 1)
 
 
-def mse(a: PyTree, b: PyTree) -> jax.Array:
-    """Return the squared distance (a sum, as in the reference) of all parameters, biases too. () scalar."""
+def squared_distance(a: PyTree, b: PyTree) -> jax.Array:
+    """Return the sum of squares, as the reference's "mse" is, over all parameters, biases too. () scalar."""
     difference = optax.tree.sub(a, b)
     return optax.tree.vdot(difference, difference)
 
@@ -78,7 +78,7 @@ def _root(x):
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
-DISTANCES: dict[str, Callable[[PyTree, PyTree], jax.Array]] = {"ours": ours, "mse": mse, "cos": cos}
+DISTANCES: dict[str, Callable[[PyTree, PyTree], jax.Array]] = {"ours": ours, "mse": squared_distance, "cos": cos}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from kernels import infinite, ridge
 from rcig import losses, sharding
@@ -20,14 +19,6 @@ from rcig.errors import must_be_positive
 from rcig.evaluation.kernel import check as check_kernel
 from rcig.evaluation.kernel import warn_of_precision
 from rcig.types import Batch, Key, Metrics, Model, Synthetic
-
-
-@struct.dataclass
-class State:
-    """The set; its images stay."""
-
-    inputs: jax.Array  # (M, ...)
-    labels: jax.Array  # (M, K)
 
 
 @dataclass(frozen=True)
@@ -45,16 +36,16 @@ class LabelSolve:
         check_kernel("method", self.kernel, self.depth)
         must_be_positive("method", self, "ridge", "batch_size")
 
-    def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
-        """Return the support with its starting labels."""
+    def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> Synthetic:
+        """Return the support with its starting labels: the state is the set."""
         warn_of_precision("method", self, synthetic.inputs)
-        return State(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
+        return Synthetic(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
         """Return a uniform batch of rows."""
         return sampling.iid(key, len(labels), self.batch_size)
 
-    def step(self, key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
+    def step(self, key: Key, state: Synthetic, batch: Batch) -> tuple[Synthetic, Metrics]:
         """Solve for the labels: normal equations ``(A^T A) y_s = A^T y_t``, summed over devices."""
         k_ss = infinite.ntk(self.kernel, self.depth, state.inputs, state.inputs)
         k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, state.inputs, self.rows_at_once)
@@ -68,11 +59,11 @@ class LabelSolve:
         loss = sharding.mean(losses.mse(predictions, targets))
         accuracy = sharding.mean(losses.accuracy(predictions, batch.labels))
         metrics = {"loss": loss, "accuracy": accuracy, "ridge_raised": raised, "gram_ridge_raised": raised_again}
-        return state.replace(labels=labels.astype(state.labels.dtype)), metrics
+        return state._replace(labels=labels.astype(state.labels.dtype)), metrics
 
-    def synthetic(self, state: State) -> Synthetic:
+    def synthetic(self, state: Synthetic) -> Synthetic:
         """Return the images with their labels."""
-        return Synthetic(state.inputs, state.labels)
+        return state
 
 
 make = LabelSolve

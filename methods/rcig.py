@@ -158,9 +158,9 @@ class RCIG:
         """Solve the inner problem at one network and differentiate the outer loss on one batch through it."""
         problem = self._problem(key, variables, batch)
         minimise, inverse_hvp = problem.systems(psi, self._solvers())
-        tau, inner = minimise(rates.inner)
-        solve = inverse_hvp(rates.inverse_hvp, tau)
-        return inner, meta_gradient(problem.inner_loss, problem.outer_loss, tau, psi, solve)
+        inner = minimise(rates.inner)
+        solve = inverse_hvp(rates.inverse_hvp, inner.value)
+        return inner, meta_gradient(problem.inner_loss, problem.outer_loss, inner.value, psi, solve)
 
     def synthetic(self, state: State) -> Synthetic:
         """Return the moving average, corrected for its start at zero (before the first step: the start itself)."""
@@ -219,9 +219,9 @@ class RCIG:
             return rates
         minimise, inverse_hvp = problem.systems(psi, self._solvers())
         if not self.inner_rate:
-            rates = rates._replace(inner=_rates.search(lambda rate: minimise(rate)[1].energies, 1e-5))
+            rates = rates._replace(inner=_rates.search(lambda rate: minimise(rate).energies, 1e-5))
         if not self.inverse_hvp_rate:
-            tau, _ = minimise(rates.inner)
+            tau = minimise(rates.inner).value
             gradient = jax.grad(problem.outer_loss, has_aux=True)(tau, psi)[0]
             outer = _rates.search(lambda rate: inverse_hvp(rate, tau)(gradient).energies, 5e-5)
             rates = rates._replace(inverse_hvp=outer)

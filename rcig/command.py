@@ -1,4 +1,4 @@
-"""What the two commands share: the process they run in, and how they end.
+"""What the commands share: the process they run in, and how they end.
 
 Exit status: 0 done; 2 for what the user can mend, with one ``error:`` line; 130 or 143 after Ctrl-C or SIGTERM; 1, with
 a traceback, for a fault of ours.
@@ -40,7 +40,7 @@ def parser(description: str, examples: str = "", prog: str | None = None) -> arg
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        usage_error(message)
+        raise UserError(f"{message}; --help shows examples")
 
 
 def place(text: str) -> Path:
@@ -51,11 +51,6 @@ def place(text: str) -> Path:
             "a path must not be empty, nor other than UTF-8, nor a name in it longer than 255 bytes"
         )
     return path
-
-
-def usage_error(message: str) -> NoReturn:
-    """What a command's argparse says of wrong flags: one line, like every other mistake."""
-    raise UserError(f"{message}; --help shows examples")
 
 
 def wants_allocator() -> bool:

@@ -4,12 +4,9 @@ A config names a method, a model and an evaluation protocol; their own signature
 ``config.method``, ``config.model``, ``config.eval`` hold every field after `load`, and a misspelt one is an error.
 """
 
-import importlib.util
 import inspect
 import json
 import math
-import os
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,9 +15,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from rcig.config_source import Fields, flat, parse, read
 from rcig.errors import UserError, unknown
 from rcig.files import write
-from rcig.lookup import find, names
+from rcig.lookup import find
 
 # a field that decides which others its section has -> which of them stay when another is chosen
 _CHOICES = {
@@ -36,8 +34,6 @@ _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _FREE = ("data_dir", "eval_every", "eval.")  # fields on which no step depends
 
-Fields = dict[str, Any]  # full name of a field -> value, or the text of one
-
 
 def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Load a config file (.py with get_config, or a run's config.json) or the name of one in ``configs``.
@@ -45,12 +41,12 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
     Args: source: "configs/dm.py:cifar10_ipc10" calls ``get_config("cifar10_ipc10")``, for files of many cells;
     overrides: strings ``config.method.ridge=1e-3`` (leading dashes allowed). Raises UserError.
     """
-    return _build(_read(source), dict(map(_parse, overrides)))
+    return _build(read(source), dict(map(parse, overrides)))
 
 
 def from_dict(fields: Mapping[str, Any], overrides: Sequence[str] = ()) -> ConfigDict:
     """Return the config of a card or a run, as `load` would."""
-    return _build(flat(fields), dict(map(_parse, overrides)))
+    return _build(flat(fields), dict(map(parse, overrides)))
 
 
 def change(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
@@ -241,66 +237,3 @@ def _most(key: str, kind: type) -> float:
     if kind is float:
         return math.inf
     return 2**63 if key in _BYTES else 2**32 if key.endswith("seed") else 2**30  # to add to
-
-
-def _parse(override: str) -> tuple[str, str]:
-    key, separator, text = override.lstrip("-").partition("=")
-    if not separator or not key.startswith("config."):
-        raise UserError(f"cannot read {override!r}; write --config.FIELD=VALUE, for example --config.num_steps=100")
-    return key.removeprefix("config."), os.path.expanduser(text)  # shells leave a ~ behind the = as it is
-
-
-def _read(source: str) -> Fields:
-    path = Path(source).expanduser()
-    source = str(path)
-    if path.suffix == ".json":
-        try:
-            return flat(json.loads(path.read_bytes()))
-        except (OSError, ValueError, RecursionError, AttributeError) as error:
-            raise UserError(f"cannot read config {source}: {error}; give a config.json written by a run") from None
-    name, separator, cell = source.rpartition(":")
-    path, arguments = (Path(name), (cell,)) if separator and not _is_file(path) else (path, ())
-    if _is_file(path):
-        return _run(str(path), arguments)
-    if path.stem in names("configs") and path.parts[:-1] in ((), ("configs",)):
-        return _run(str(find("configs", path.stem).__file__), arguments)
-    raise unknown("config", str(path), names("configs"))
-
-
-def _run(source: str, arguments: Sequence[str]) -> Fields:
-    """Run a config file; whatever goes wrong in it is its writer's to mend, and is said with the line."""
-    spec = importlib.util.spec_from_file_location("rcig_config", source)
-    if spec is None or spec.loader is None:
-        raise UserError(f"config {source} is not a Python file; see configs/quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if arguments and not inspect.signature(module.get_config).parameters:
-            raise UserError(f"config {source} is one experiment, it has no cell {arguments[0]!r}; leave out the colon")
-        return flat(module.get_config(*arguments).to_dict())
-    except UserError:
-        raise
-    except Exception as error:
-        if arguments and isinstance(error, ValueError):
-            raise UserError(f"config {source} has no cell {arguments[0]!r}: {error}") from None
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
-        where = f" at line {lines[-1]}" if lines else ""
-        raise UserError(
-            f"config {source} fails{where} with {type(error).__name__}: {error}; "
-            "it must define get_config() -> ConfigDict, see configs/quickstart.py"
-        ) from None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long
-        return False
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Fields:
-    """Return a nested dict with full names, such as method.ridge."""
-    fields = {}
-    for key, value in tree.items():
-        fields |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return fields

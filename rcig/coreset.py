@@ -5,10 +5,10 @@ k_center     the examples that leave no other one far away, greedily (Gonzalez 1
 forgetting   the examples that a network in training forgets most often (Toneva et al. 2019)
 
     observed = observe(key, model, dataset)                       # one network, trained on the whole training split
-    synthetic = herding(key, dataset, 10, observed=observed)      # (10 K, ...), class-major, centred one-hot labels
+    synthetic = select("herding", key, dataset, 10, (), observed)  # (10 K, ...), class-major, centred one-hot labels
 
-Herding and k-center compare features of that network (the inputs of its last layer, after the last epoch), or, where no
-network is given, the examples themselves in model-input space. Every class is chosen from alone.
+Herding and k-center compare features of that network, the inputs of its last layer after the last epoch. Every class is
+chosen from alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +21,15 @@ import numpy as np
 import optax
 
 from rcig import losses, pool
-from rcig.errors import UserError, unknown
+from rcig.errors import unknown
 from rcig.initialize import all_inputs, check_sizes, groups, labelled, rows_of
 from rcig.types import Dataset, Key, Model, Outputs, Synthetic, Variables
 
 EPOCHS = 10  # N / batch steps each; after each one every training example is classified
 BATCH_SIZE, LEARNING_RATE = 256, 1e-3  # Adam's
 _CHUNK = 500  # examples a network sees at a time where it only looks
+
+Rule = Callable[[np.ndarray], np.ndarray]  # rows of a class -> places among them
 
 
 class Observed(NamedTuple):
@@ -61,58 +63,35 @@ def forgotten(correct: np.ndarray) -> np.ndarray:
     return np.where(correct.any(axis=0), events, len(correct) + 1)
 
 
-def herding(
-    key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
-) -> Synthetic:
-    """Choose, one after the other, the example nearest to (i + 1) mean - sum of those chosen; the key is not used.
-
-    Raises: UserError for a bad ipc, one larger than a class, or bad labels. Cost: O(ipc n D) a class of n examples.
-    """
-    return _choose(lambda rows: herd(_of(rows, dataset, observed), ipc), dataset, ipc, init_labels)
-
-
-def k_center(
-    key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
-) -> Synthetic:
-    """Choose the example nearest to the class mean, then ever the one farthest from those chosen; the key is not used.
-
-    Raises and cost as `herding`.
-    """
-    return _choose(lambda rows: cover(_of(rows, dataset, observed), ipc), dataset, ipc, init_labels)
-
-
-def forgetting(
-    key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
-) -> Synthetic:
-    """Choose the examples with the most forgetting events, those never learned first; equals at random.
-
-    Raises: UserError as `herding`, and without ``observed``.
-    """
-    if observed is None:
-        raise UserError("forgetting counts what a network forgets and so must have one; pass observed=observe(...)")
-    draw = np.asarray(jax.random.permutation(key, len(observed.events)))
-    order = lambda rows: np.lexsort((draw[rows], -observed.events[rows]))[:ipc]
-    return _choose(order, dataset, ipc, init_labels)
-
-
-SELECTIONS: dict[str, Callable[..., Synthetic]] = {
-    "herding": herding,
-    "k_center": k_center,
-    "forgetting": forgetting,
-}
-
-
 def select(
-    name: str, key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = (), observed: Observed | None = None
+    name: str, key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int], observed: Observed
 ) -> Synthetic:
-    """Make the coreset called ``name``, one of ``SELECTIONS``. Raises UserError that lists the known names."""
+    """Make the coreset called ``name``, one of ``SELECTIONS``; the key decides among equally forgotten examples only.
+
+    Raises: UserError that lists the known names; for a bad ipc, one larger than a class, or bad labels.
+    Cost: O(ipc n D) a class of n examples.
+    """
     if name not in SELECTIONS:
         raise unknown("coreset", name, SELECTIONS)
-    return SELECTIONS[name](key, dataset, ipc, init_labels, observed)
+    classes = groups(dataset, ipc, init_labels)
+    check_sizes(dataset, ipc, classes)
+    rule = SELECTIONS[name](key, dataset, ipc, observed)
+    rows = np.concatenate([of_class[rule(of_class)] for of_class in (rows_of(dataset, label) for label in classes)])
+    return labelled(np.asarray(dataset.train.inputs[rows], np.float32), dataset, classes)
+
+
+def _by_features(choose: Callable[[np.ndarray, int], np.ndarray]) -> Callable[..., Rule]:
+    return lambda key, dataset, ipc, observed: lambda rows: choose(observed.embed(dataset.train.inputs[rows]), ipc)
+
+
+def _forgetting(key: Key, dataset: Dataset, ipc: int, observed: Observed) -> Rule:
+    """Choose the examples with the most forgetting events, those never learned first; equals at random."""
+    draw = np.asarray(jax.random.permutation(key, len(observed.events)))
+    return lambda rows: np.lexsort((draw[rows], -observed.events[rows]))[:ipc]
 
 
 def herd(features: np.ndarray, count: int) -> np.ndarray:
-    """Return ``count`` different rows of features (n, D) by herding; of equally good ones the first."""
+    """Return ``count`` different rows of features (n, D), each the nearest to (i + 1) mean - sum of those chosen."""
     mean, total, chosen = features.mean(axis=0), np.zeros(features.shape[1]), []
     for i in range(count):
         distances = _distances(features, (i + 1) * mean - total)
@@ -137,20 +116,11 @@ def _distances(features: np.ndarray, point: np.ndarray) -> np.ndarray:
     return np.square(features - point).sum(axis=1)
 
 
-def _choose(
-    rule: Callable[[np.ndarray], np.ndarray], dataset: Dataset, ipc: int, init_labels: Sequence[int]
-) -> Synthetic:
-    """Return the training examples whose places among the rows of their class ``rule`` tells."""
-    classes = groups(dataset, ipc, init_labels)
-    check_sizes(dataset, ipc, classes)
-    rows = np.concatenate([of_class[rule(of_class)] for of_class in (rows_of(dataset, label) for label in classes)])
-    return labelled(np.asarray(dataset.train.inputs[rows], np.float32), dataset, classes)
-
-
-def _of(rows: np.ndarray, dataset: Dataset, observed: Observed | None) -> np.ndarray:
-    """Return the features (n, D) of some training examples; without a network, the examples as they are."""
-    inputs = dataset.train.inputs[rows]
-    return np.asarray(inputs, np.float32).reshape(len(rows), -1) if observed is None else observed.embed(inputs)
+SELECTIONS: dict[str, Callable[[Key, Dataset, int, Observed], Rule]] = {
+    "herding": _by_features(herd),
+    "k_center": _by_features(cover),
+    "forgetting": _forgetting,
+}
 
 
 def _epochs(key: Key, model: Model, dataset: Dataset, epochs: int) -> Iterator[Variables]:

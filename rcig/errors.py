@@ -25,10 +25,3 @@ def must_be_positive(section: str, options: object, *names: str) -> None:
     for name in names:
         if not getattr(options, name) > 0:  # nor is NaN
             raise UserError(f"{section}.{name} must be positive, not {getattr(options, name)}")
-
-
-def must_be_at_least_one(section: str, options: object, *names: str) -> None:
-    """Raise UserError for a count among the fields of ``options`` that is below 1."""
-    for name in names:
-        if getattr(options, name) < 1:
-            raise UserError(f"{section}.{name} must be at least 1, not {getattr(options, name)}")

@@ -10,7 +10,7 @@ not normalised. All labels then become (y + add) * scale, or y * scale + add. Th
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def class_name_distances(dataset: Dataset, path: Path) -> np.ndarray:
     for word in words:
         if not vectors[word].any():
             raise UserError(f"{path} has no vector for {word!r} of the class names; choose another labels.name")
-    return _pairwise(mse, [np.mean([vectors[word] for word in name], axis=0) for name in names])
+    return _pairwise(mean_square, [np.mean([vectors[word] for word in name], axis=0) for name in names])
 
 
 def average_image_distances(dataset: Dataset, distance: str) -> np.ndarray:
@@ -94,7 +94,7 @@ def average_image_distances(dataset: Dataset, distance: str) -> np.ndarray:
     return _pairwise(DISTANCES[distance], means)
 
 
-def mse(a: np.ndarray, b: np.ndarray) -> float:
+def mean_square(a: np.ndarray, b: np.ndarray) -> float:
     """Return mean (a - b)^2."""
     return float(np.mean((a - b) ** 2))
 
@@ -119,7 +119,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "MSE": mse,
+    "MSE": mean_square,
     "NRMSE": nrmse,
     "SSIM": lambda a, b: 1 - ssim(a, b),
 }
@@ -169,22 +169,17 @@ def _pairwise(distance: Callable[[np.ndarray, np.ndarray], float], points: Seque
 
 def _from_file(options: LabelStart, key: Key, dataset: Dataset, classes: np.ndarray) -> np.ndarray:
     shape = (len(classes), dataset.num_classes)
-    rows = [line.split(",") for line in _lines(Path(options.file)) if line.strip()]
     try:
-        labels = np.array(rows, np.float32)
+        text = Path(options.file).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"labels.file {options.file} cannot be read ({error}); choose a UTF-8 text file") from None
+    try:
+        labels = np.array([line.split(",") for line in text.split("\n") if line.strip()], np.float32)
     except ValueError as error:
         raise UserError(f"{options.file} must hold {_WANTED['file']} ({error}); mend it") from None
     if labels.shape != shape or not np.isfinite(labels).all():
         raise UserError(f"{options.file} must hold finite labels {shape}, an example a row, not {labels.shape}")
     return labels
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.expanduser().open(encoding="utf-8") as file:
-            yield from (line.rstrip("\n") for line in file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"labels.file {path} cannot be read ({error}); choose a UTF-8 text file") from None
 
 
 STARTS: dict[str, Callable[..., Array]] = {

@@ -9,7 +9,7 @@ killed and started again equals one that was not, bit for bit.
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,7 @@ def run(
             done, state = checkpoints.restore(zeros(jax.eval_shape(initial)))
             progress.note(f"resumed from step {done} in {workdir}")
         state = feeder.layout.replicate(sharding.fetch(state))
-        with MetricsWriter(workdir, done) if sharding.is_writer() else _Silent() as metrics:
+        with MetricsWriter(workdir, done) if sharding.is_writer() else nullcontext() as metrics:
             while done < schedule.num_steps:
                 count = min(schedule.steps_per_dispatch, schedule.num_steps - done)
                 state, trace = feeder.advance(state, done, count)
@@ -92,7 +92,8 @@ def run(
                     except UserError:  # the steps since the last checkpoint are not lost
                         checkpoints.save(done, state)
                         raise
-                metrics.write(done, scalars)
+                if metrics:  # of the process that writes
+                    metrics.write(done, scalars)
                 progress.update(done, scalars)
                 signalled = sharding.agreed(max(caught, default=0))  # or one process would leave the others waiting
                 if signalled or _due(done, count, schedule.checkpoint_every) or done == schedule.num_steps:
@@ -121,7 +122,9 @@ def begin(
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(initial)))
     layout = layout.fitted(len(first.labels), first.inputs.nbytes, state_bytes)
     layout.check(len(first.labels))
-    return _feeder(method, dataset, schedule, layout), initial
+    budget = schedule.max_resident_bytes or layout.memory // 4
+    streamed = sharding.agreed(int(dataset.train.inputs.nbytes > budget))  # one program, whatever a host has free
+    return (_Streamed if streamed else _Resident)(method, dataset.train, schedule, layout), initial
 
 
 def _key(schedule: Schedule, stream: int) -> Key:
@@ -150,14 +153,13 @@ class _Feeder:
     def __init__(self, method: Method, train: Batch, schedule: Schedule, layout: Layout) -> None:
         self.train, self.layout = train, layout
         key_steps = _key(schedule, 1)
-        labels = layout.replicate(np.asarray(train.labels))
 
         def advance(state, step, batch):
             state, metrics = method.step(jax.random.fold_in(key_steps, step), state, layout.split(batch))
             leaves = jax.tree.leaves((metrics, state))
             return state, metrics | {"finite": jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))}
 
-        self._labels = labels
+        self._labels = layout.replicate(np.asarray(train.labels))
         self._rows_at, self._step = _rows_at(method, schedule), advance
         self._rows = jax.jit(jax.vmap(self._rows_at, (0, None)))
 
@@ -217,13 +219,6 @@ class _Streamed(_Feeder):
         return Batch(put(rows, self.train.inputs.shape[1:], inputs), put(rows, (), lambda rows: labels[rows]))
 
 
-def _feeder(method: Method, dataset: Dataset, schedule: Schedule, layout: Layout) -> _Feeder:
-    budget = schedule.max_resident_bytes or layout.memory // 4
-    streamed = sharding.agreed(int(dataset.train.inputs.nbytes > budget))  # one program, whatever a host has free
-    kind = _Streamed if streamed else _Resident
-    return kind(method, dataset.train, schedule, layout)
-
-
 def _check_finite(trace: dict[str, np.ndarray], start: int, checkpoints: Checkpoints) -> None:
     if np.all(trace["finite"]):
         return
@@ -252,16 +247,3 @@ def _signals(note: Callable[[str], None]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Silent:
-    """The metrics of the processes that do not write."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def write(self, step, scalars):
-        """Do nothing."""

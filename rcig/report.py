@@ -1,9 +1,6 @@
 """The result of an evaluation: a table for people, a JSON file for machines."""
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,18 +96,3 @@ def _cell(value: Mapping[str, Any]) -> str:
     if value["mean"] is None:
         return "-"
     return f"{value['mean']:.3f}" + (f" ± {value['std']:.3f}" if "std" in value else "")
-
-
-def machine() -> str:
-    """Return the device in words, for results that travel."""
-    import jax
-
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return f"{len(jax.devices())} x {device.device_kind}"
-    try:
-        info = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
-        name = next(line.split(":")[1].strip() for line in info.splitlines() if line.startswith("Model name"))
-    except (OSError, subprocess.SubprocessError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{os.cpu_count()} cores of {name}"

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcig import artefact, command, config
+from rcig import artefact, command
+from rcig.config_source import flat
 from rcig.errors import UserError
 from rcig.report import aligned
 
@@ -34,7 +35,7 @@ def main() -> None:
 def rows(run: Path) -> list[Row]:
     """Return the results of a run, the older first, every field as text. Raises UserError for what is no set."""
     card = artefact.load(run).card
-    said = {name: _text(value) for name, value in config.flat(card["config"]).items() if not name.startswith("eval.")}
+    said = {name: _text(value) for name, value in flat(card["config"]).items() if not name.startswith("eval.")}
     shared = {"run": run.name if run.name != "distilled" else run.resolve().parent.name, "step": str(card["step"])}
     return [shared | said | _measured(result) for result in card["accuracies"]]
 

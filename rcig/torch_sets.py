@@ -32,8 +32,8 @@ def mtt(path: Path) -> tuple[Arrays, None]:
     labels, rate = (path.with_name(path.name.replace("images", other, 1)) for other in ("labels", "lr"))
     if labels == path or not labels.is_file():
         raise ValueError("it must be called like images_best.pt and have labels_best.pt beside it")
-    targets, ours = load(labels), path.with_name("card.json").is_file()
-    arrays = {"inputs": _nhwc(load(path)), "labels": targets if ours else _distributions(targets)}
+    inputs, targets, ours = _nhwc(load(path)), load(labels), path.with_name("card.json").is_file()
+    arrays = {"inputs": inputs, "labels": targets if ours else _distributions(targets)}
     if rate.is_file():
         arrays["learning_rates"] = np.asarray(load(rate), np.float32).reshape(1, 1)
     return arrays, None

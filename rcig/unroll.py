@@ -15,7 +15,7 @@ backward pass keeps of a step, and changes nothing else:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -143,12 +143,7 @@ def choose_mode(
         return rule.update(grads, trained.slots, trained.params), pull_back
 
     shapes = jax.tree.leaves(jax.eval_shape(kept, start, batch))
-    return "full" if T * _num_bytes(shapes) <= budget else "mix"
-
-
-def _num_bytes(arrays: Sequence) -> int:
-    """Return the bytes of arrays or of their shapes."""
-    return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
+    return "full" if T * sum(s.size * s.dtype.itemsize for s in shapes) <= budget else "mix"
 
 
 def _gradients(loss: Loss, params: PyTree, batch: PyTree, key: Key) -> tuple[PyTree, PyTree]:

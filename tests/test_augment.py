@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rcig import augment
-from rcig.augment import Change, Warp, _dc, _dsa, _rcig
+from rcig.augment import _dc, _dsa, _rcig, change
+from rcig.augment.change import Change, Warp
 from rcig.errors import UserError
 
 SIX = "flip_color_crop_rotate_translate_cutout"
@@ -28,13 +29,13 @@ def warp(images, matrix=((1.0, 0.0), (0.0, 1.0)), offset=(0.0, 0.0), fill=None):
     def each(value):
         return jnp.broadcast_to(jnp.asarray(value)[None], (len(images), *np.shape(value)))
 
-    return np.asarray(augment.warp(images, Warp(each(matrix), each(offset), None if fill is None else each(fill))))
+    return np.asarray(change.warp(images, Warp(each(matrix), each(offset), None if fill is None else each(fill))))
 
 
 def operate(operation, draws, images):
     """Apply one operation with the given draws for every image."""
     draws = jnp.tile(jnp.asarray(draws, images.dtype)[None], (len(images), 1))
-    return np.asarray(augment.apply(jax.random.key(0), images, operation(draws, images)))
+    return np.asarray(change.apply(jax.random.key(0), images, operation(draws, images)))
 
 
 def test_identity_warp_is_exact(images):
@@ -65,9 +66,9 @@ def test_half_a_pixel_outside_mixes_with_the_fill(images):
 
 
 def test_quarter_turns_are_exact(square):
-    matrix = augment.rotation(jnp.full(1, np.pi / 2))[0]
+    matrix = change.rotation(jnp.full(1, np.pi / 2))[0]
     np.testing.assert_allclose(warp(square, matrix), np.rot90(square, axes=(1, 2)), atol=1e-12)
-    np.testing.assert_allclose(warp(square, augment.rotation(jnp.zeros(1))[0]), square, atol=1e-12)
+    np.testing.assert_allclose(warp(square, change.rotation(jnp.zeros(1))[0]), square, atol=1e-12)
 
 
 def test_bilinear_is_exact_on_linear_images():
@@ -112,7 +113,7 @@ def test_rotate_and_translate_ranges(images):
     np.testing.assert_allclose(still, images, atol=1e-12)
     np.testing.assert_allclose(operate(_rcig.translate, [0.5, 0.5, 0], images), images, atol=1e-12)
     furthest = _rcig.rotate(jnp.zeros((1, 3)), images[:1]).warp.matrix[0]
-    np.testing.assert_allclose(furthest, augment.rotation(jnp.deg2rad(jnp.array([-15.0])))[0], atol=1e-12)
+    np.testing.assert_allclose(furthest, change.rotation(jnp.deg2rad(jnp.array([-15.0])))[0], atol=1e-12)
     moved = operate(_rcig.translate, [1.0, 0.5, 0], images)  # an eighth of 8 rows: one pixel
     np.testing.assert_allclose(moved[:, :-1], np.asarray(images)[:, 1:], atol=1e-12)
 
@@ -143,7 +144,7 @@ def test_dc_scale_enlarges_and_fills_with_zero(square):
 def test_dc_rotate_takes_whole_degrees(square):
     for draw, degrees in ((0.0, -45), (0.999, 44), (0.5, 0)):
         matrix = _dc.rotate(jnp.full((1, 3), draw), square[:1]).warp.matrix
-        np.testing.assert_allclose(matrix, augment.rotation(jnp.deg2rad(jnp.array([float(degrees)]))), atol=1e-12)
+        np.testing.assert_allclose(matrix, change.rotation(jnp.deg2rad(jnp.array([float(degrees)]))), atol=1e-12)
 
 
 def test_dc_noise_is_small_and_not_nothing(square):
@@ -170,7 +171,7 @@ def test_float32_stays_float32(images, name):
 def test_every_operation_is_drawn_about_equally_often(monkeypatch):
     operations = [lambda draws, images, k=k: Change(noise=jnp.full(len(images), float(k))) for k in range(3)]
     monkeypatch.setattr(augment, "apply", lambda key, images, change: change.noise)
-    drawn = augment.one_of(operations, augment.dc_nothing)(jax.random.key(0), jnp.zeros((3000, 2, 2, 1)))
+    drawn = augment.one_of(operations, _dc.nothing)(jax.random.key(0), jnp.zeros((3000, 2, 2, 1)))
     counts = np.bincount(np.asarray(drawn).astype(int), minlength=3)
     assert (np.abs(counts - 1000) < 100).all()  # 3.9 standard deviations
 
@@ -284,7 +285,7 @@ def test_every_operation_in_order(square):
     key, expected = jax.random.key(7), square
     for number, name in enumerate(("crop", "color", "rotate")):
         draws = augment.per_image(jax.random.split(jax.random.fold_in(key, number))[0], square)
-        expected = augment.apply(key, expected, _dsa.OPERATIONS[name](draws[:, 1:], expected))
+        expected = change.apply(key, expected, _dsa.OPERATIONS[name](draws[:, 1:], expected))
     np.testing.assert_allclose(augment.find("dsa:crop+color+rotate")(key, square), expected, atol=1e-12)
 
 

@@ -96,7 +96,7 @@ MISTAKES = {  # --config.<key>: what the line says
     "num_steps=0": "num_steps must be at least 1, not 0",
     "steps_per_dispatch=0": "steps_per_dispatch must be at least 1, not 0",
     "checkpoint_every=0": "checkpoint_every must be at least 1, not 0",
-    "eval.num_networks=0": "num_networks 0 and test_chunk 256 must be at least 1",
+    "eval.num_networks=0": "eval.num_networks must be positive, not 0",
     "data.path=x.npz": "takes no options",
     "dataset=npz": "needs path=",
     "dataset=mnist": "python -m rcig.data prepare mnist --data_dir /nowhere",

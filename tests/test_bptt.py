@@ -74,13 +74,6 @@ def test_chunks_of_the_outer_batch_change_neither_gradient_nor_metrics(batch, ro
         np.testing.assert_allclose(value, whole_metrics[name], rtol=1e-6)
 
 
-def test_rates_start_where_said_and_the_set_carries_them(batch):
-    method, state = started(batch)
-    rates = method.synthetic(state).learning_rates
-    assert rates.shape == (2, 2)
-    np.testing.assert_allclose(rates, 0.1, rtol=1e-9)
-
-
 def test_only_what_is_learned_moves(batch):
     moved = lambda a, b: [bool(jnp.any(x != y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
     for options, expected in (

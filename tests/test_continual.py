@@ -73,9 +73,9 @@ def test_every_step_is_a_standard_evaluation_of_the_classes_seen(few):
 def test_bad_options_and_sets(few):
     synthetic, dataset, model = few
     for options, message in (
-        ({"steps": 0}, "eval.steps must be at least 1, not 0"),
-        ({"orders": 0}, "eval.orders must be at least 1"),
-        ({"num_networks": 0}, "num_networks 0"),
+        ({"steps": 0}, "eval.steps must be positive, not 0"),
+        ({"orders": 0}, "eval.orders must be positive"),
+        ({"num_networks": 0}, "num_networks must be positive"),
         ({"plain": True}, "eval.plain must be False"),
         ({"steps": 4}, "eval.steps 4 is more than the 3 classes"),
     ):

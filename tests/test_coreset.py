@@ -62,18 +62,17 @@ def test_rows_are_real_different_class_major_and_repeatable(name):
     np.testing.assert_array_equal(coreset.select(name, KEY, dataset, 5, (2, 0), observed).inputs, made.inputs)
 
 
-def test_the_space_is_the_networks_where_there_is_one():
-    points = np.array([[0.0, 100.0], [1.0, 0.0], [2.0, 0.0], [9.0, 0.0]])  # means (3, 25) and, of the first axis, 3
+def test_the_space_is_the_networks():
+    points = np.array([[0.0, 100.0], [1.0, 0.0], [2.0, 0.0], [9.0, 0.0]])
     dataset = points_of(points, np.zeros(4), 1)
-    assert coreset.herding(KEY, dataset, 1).inputs.tolist() == [[2, 0]]
     second = coreset.Observed(lambda inputs: inputs[:, 1:], np.zeros(4))
-    assert coreset.k_center(KEY, dataset, 2, observed=second).inputs.tolist() == [[1, 0], [0, 100]]
+    assert coreset.select("k_center", KEY, dataset, 2, (), second).inputs.tolist() == [[1, 0], [0, 100]]
 
 
 def test_forgetting_draws_among_equals_by_the_key_only():
     dataset = points_of(np.arange(20.0)[:, None], np.zeros(20), 1)
     observed = coreset.Observed(lambda inputs: inputs, np.array([7, 0] * 10))
-    draws = [coreset.forgetting(jax.random.key(k), dataset, 3, observed=observed).inputs.ravel() for k in range(4)]
+    draws = [coreset.select("forgetting", jax.random.key(k), dataset, 3, (), observed).inputs.ravel() for k in range(4)]
     assert all(value % 2 == 0 for draw in draws for value in draw) and len({tuple(map(float, d)) for d in draws}) > 1
 
 
@@ -86,7 +85,8 @@ def test_an_example_with_a_wrong_label_is_the_most_forgotten():
     observed = coreset.observe(KEY, toy.model(depth=1, width=8), dataset, epochs=30)
     assert observed.events[wrong] == observed.events.max() and np.median(observed.events) <= 1
     assert observed.embed(dataset.train.inputs[:7]).shape[0] == 7
-    chosen = coreset.forgetting(KEY, dataset, int(np.sum(observed.events == observed.events.max())), (2,), observed)
+    count = int(np.sum(observed.events == observed.events.max()))
+    chosen = coreset.select("forgetting", KEY, dataset, count, (2,), observed)
     assert (np.asarray(chosen.inputs) == np.asarray(dataset.train.inputs[wrong], np.float32)).all((1, 2, 3)).any()
 
 
@@ -116,11 +116,9 @@ def test_a_baseline_that_a_small_class_lacks_is_left_out_with_a_warning():
 def test_mistakes_say_the_rule():
     dataset = toy.dataset(num_train=60)
     with pytest.raises(UserError, match="ipc 21 is more than class 'blob 0'"):
-        coreset.herding(KEY, dataset, 21)
+        coreset.select("herding", KEY, dataset, 21, (), None)
     with pytest.raises(UserError, match="unknown coreset 'kcenter'; did you mean 'k_center'"):
-        coreset.select("kcenter", KEY, dataset, 1)
-    with pytest.raises(UserError, match="pass observed="):
-        coreset.forgetting(KEY, dataset, 1)
+        coreset.select("kcenter", KEY, dataset, 1, (), None)
 
 
 @pytest.mark.parametrize("attack", [False, True])

@@ -47,7 +47,7 @@ def test_each_architecture_has_the_accuracy_of_the_standard_protocol(few):
         assert rows[name] == {"accuracy": want.accuracy, "std": want.std, "n": 3}
     assert result.accuracies.tolist() == [row["accuracy"] for row in rows.values()] and result.augmented is None
     assert result.n == 2 and rows["ConvNetD1W4"] != rows["MLPW4"]
-    json.dumps(result.as_dict())
+    json.dumps(dict(result.details))
 
 
 def test_order_changes_nothing_and_a_second_set_compiles_nothing(few):
@@ -106,7 +106,7 @@ def test_the_pools_are_those_of_the_published_command_line():
         ({"architectures": "MLP,ConvNetW"}, "unknown network 'ConvNetW'; did you mean 'ConvNet'"),
         ({"architectures": "MLP,,LeNet"}, "unknown network ''"),
         ({"architectures": "MLP,MLP"}, "name each network once"),
-        ({"num_networks": 0}, "num_networks 0"),
+        ({"num_networks": 0}, "num_networks must be positive"),
     ],
 )
 def test_bad_options(options, message):

@@ -292,14 +292,14 @@ def test_evaluate_reports_both_runs_and_the_plain_one_does_not_change(dataset):
     np.testing.assert_array_equal(both.accuracies, plain.accuracies)
     assert both.augmentation == "" and both.augmented.augmentation == "color_cutout"
     assert not np.array_equal(both.augmented.accuracies, both.accuracies)
-    report = json.loads(json.dumps(both.as_dict()))
-    assert report["augmented"]["accuracies"] == list(both.augmented.accuracies) and report["n"] == 3
+    report = json.loads(json.dumps(both.summary()))
+    assert report["accuracy_augmented"] == both.augmented.accuracy and report["n"] == 3
 
 
 def test_evaluate_with_augmentation_only(dataset):
     protocol = dataclasses.replace(QUICK, augmentation="flip", plain=False, num_steps=20)
     result = evaluate(jax.random.key(1), real(jax.random.key(0), dataset, 2), dataset, MLP, protocol)
-    assert result.augmentation == "flip" and result.augmented is None and "augmented" not in result.as_dict()
+    assert result.augmentation == "flip" and result.augmented is None and "accuracy_augmented" not in result.summary()
 
 
 def test_hard_labels_under_dc(dataset):
@@ -351,7 +351,7 @@ def test_result_is_a_population_statistic():
         ({"augmentation": "flop"}, "unknown augmentation 'flop'"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
         ({"batch_size": 0}, "batch_size must be positive"),
-        ({"num_networks": 0}, "num_networks 0"),
+        ({"num_networks": 0}, "num_networks must be positive"),
         ({"num_steps": -1}, "must not be negative"),
     ],
 )

@@ -62,7 +62,7 @@ def test_closed_form_gradient_and_hessian_of_the_inner_objective(flip):
     def compare(tau):
         minimise, inverse_hvp = convexified.systems(psi(2), TIGHT)
         recovered = inverse_hvp(0.0, tau)(implicit.hvp(open_, tau, direction)).value  # H^-1 (H v) = v
-        at_minimum = jax.grad(open_)(minimise(0.0)[0])
+        at_minimum = jax.grad(open_)(minimise(0.0).value)
         values, gradients = ([f(tau) for f in (closed, open_)], [jax.grad(f)(tau) for f in (closed, open_)])
         return values, gradients, (recovered, direction), at_minimum
 
@@ -88,7 +88,7 @@ def test_optimum_is_kernel_ridge_regression_on_the_head_and_body_ntk(flip):
     def compare(psi):
         (x_s, y_s), x_t = support(psi, flip), convexified.batch.inputs
         want = ridge.predict(kernel(x_s, x_s), kernel(x_t, x_s), y_s.reshape(-1, 1), strength)
-        tau, _ = convexified.systems(psi, TIGHT)[0](0.0)
+        tau = convexified.systems(psi, TIGHT)[0](0.0).value
         d_s, d_t = (linearize.tangent(convexified.network(x), convexified.base, tau)[0] for x in (x_s, x_t))
         return (d_t + phi(x_t) @ ridge.head(phi(x_s), y_s - d_s, strength)).ravel(), want.ravel()
 
@@ -115,8 +115,8 @@ def test_cg_equals_the_exact_dual_solve_and_adam_comes_as_near_as_its_residual()
     def compare(psi):
         want = exact(convexified, psi)
         solved = [convexified.systems(psi, Solvers(solve, 0))[0](2e-3) for solve in (TIGHT.solve, loose, adam)]
-        distances = [optax.tree.norm(optax.tree.sub(tau, want)) / optax.tree.norm(want) for tau, _ in solved]
-        return distances, [solution.residual for _, solution in solved]
+        distances = [optax.tree.norm(optax.tree.sub(one.value, want)) / optax.tree.norm(want) for one in solved]
+        return distances, [one.residual for one in solved]
 
     (tight, near, adams), (_, near_residual, adams_residual) = compare(psi(2))
     condition = 20  # bounds the Hessian's, so that |error| <= condition * residual
@@ -127,7 +127,7 @@ def test_cg_equals_the_exact_dual_solve_and_adam_comes_as_near_as_its_residual()
 
 def meta(convexified, psi, solvers=TIGHT):
     minimise, inverse_hvp = convexified.systems(psi, solvers)
-    tau, _ = minimise(0.0)
+    tau = minimise(0.0).value
     return implicit.meta_gradient(convexified.inner_loss, convexified.outer_loss, tau, psi, inverse_hvp(0.0, tau))
 
 

@@ -93,7 +93,7 @@ def test_the_curve_and_accuracies_of_the_standard_protocol(noise):
     np.testing.assert_array_equal(again.accuracies, want.accuracies)
     (panel,) = result.details["chart"]["panels"].values()
     assert list(panel) == [*ATTACKS, "test accuracy"] and panel["MLP"]["x"] == [6, 12]
-    json.dumps(result.as_dict())
+    json.dumps(dict(result.details))
 
 
 def test_members_and_others_are_rows_of_the_splits_by_seed():
@@ -140,11 +140,11 @@ def test_snapshots(num_steps, points, every, steps):
 
 def test_bad_options_and_sets(noise):
     for options, message in (
-        ({"points": 0}, "eval.points must be at least 1, not 0"),
+        ({"points": 0}, "eval.points must be positive, not 0"),
         ({"examples": 3}, "eval.examples must be at least 4, not 3"),
         ({"attack_share": 1.0}, "eval.attack_share lie between 0 and 1, not 1.0"),
         ({"plain": True}, "eval.plain must be False"),
-        ({"num_networks": 0}, "num_networks 0"),
+        ({"num_networks": 0}, "num_networks must be positive"),
     ):
         with pytest.raises(UserError, match=message):
             Membership(**TINY | options)

@@ -59,7 +59,7 @@ def embedded(num_rows: int = 6, length: int = 4) -> Embedded:
 def test_embedded_rows_are_the_same_on_host_device_and_inside_jit(rows):
     host = embedded()
     expected = np.asarray(host)[rows]
-    assert host.shape == (6, 4, 5) and len(host) == 6 and host.ndim == 3 and host.dtype == np.float32
+    assert host.shape == (6, 4, 5) and len(host) == 6 and host.dtype == np.float32
     assert host.nbytes == 4 * (6 * 4 + 9 * 5) and expected.dtype == np.float32
     np.testing.assert_array_equal(host[rows], expected)
     device = jax.device_put(host)

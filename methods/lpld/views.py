@@ -58,7 +58,7 @@ class Views:
         key_crop, key_flip, key_roll = jax.random.split(key, 3)
         num, side = 1 if self.shared else len(images), images.shape[1]
         boxes = crops.draw_boxes(key_crop, num, side, self.scale(progress))
-        views = crops.crop(images, jnp.broadcast_to(boxes, (len(images), 4)), side)
+        views = crops.crop(images, boxes, side)
         if self.flip:
             flipped = jax.random.bernoulli(key_flip, 0.5, (num, 1, 1, 1))
             views = jnp.where(flipped, views[:, :, ::-1], views)

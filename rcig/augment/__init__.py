@@ -20,48 +20,34 @@ import jax
 import jax.numpy as jnp
 
 from rcig.augment import _dc, _dsa, _rcig
-from rcig.augment._dc import nothing as dc_nothing
-from rcig.augment._dsa import nothing as dsa_nothing
-from rcig.augment._rcig import nothing as rcig_nothing
-from rcig.augment.change import Change, Operation, Warp, apply, cut, recolor, rotation, warp, whole
+from rcig.augment.change import Change, Operation, apply, whole
 from rcig.errors import UserError, unknown
 from rcig.types import Key
-
-__all__ = [
-    "Augmentation",
-    "Change",
-    "Draw",
-    "Operation",
-    "Warp",
-    "all_of",
-    "apply",
-    "cut",
-    "dc_nothing",
-    "dsa_nothing",
-    "find",
-    "mirrored",
-    "one_of",
-    "per_batch",
-    "per_image",
-    "rcig_nothing",
-    "recolor",
-    "rotation",
-    "siamese",
-    "warp",
-]
 
 Augmentation = Callable[[Key, jax.Array], jax.Array]
 Draw = Callable[[Key, jax.Array], jax.Array]  # (key, images) -> (B, 4) in [0, 1): which operation, three parameters
 
 
-def find(name: str) -> Augmentation:
+def find(name: str, draw: Draw | None = None) -> Augmentation:
     """Return the augmentation called ``name``, or "" or "none" for nothing.
 
     ``[family:]operation_operation...`` draws one of the operations, ``[family:]operation+operation...`` applies all.
-    Parameters are drawn for each image; the operation too, but for DSA's family, where it is one for the batch.
-    Raises: UserError that lists the known families or operations.
+    Parameters are drawn for each image; the operation too, but for DSA's family, where it is one for the batch; unless
+    ``draw`` says otherwise. Raises: UserError that lists the known families or operations.
     """
-    return _combined(name)
+    if name in ("", "none"):
+        return lambda key, images: images
+    family, _, listed = name.rpartition(":")
+    if family not in _FAMILIES:
+        raise unknown("family of augmentations", family, _FAMILIES)
+    module, usual = _FAMILIES[family]
+    together = "+" in listed
+    called = listed.split("+" if together else "_")
+    for operation in called:
+        if operation not in module.OPERATIONS:
+            raise unknown("augmentation", operation, module.OPERATIONS)
+    operations = [module.OPERATIONS[operation] for operation in called]
+    return all_of(operations, draw or usual) if together else one_of(operations, module.nothing, draw or usual)
 
 
 def siamese(name: str, num_groups: int) -> Callable[[Key, jax.Array, jax.Array], jax.Array]:
@@ -75,7 +61,7 @@ def siamese(name: str, num_groups: int) -> Callable[[Key, jax.Array, jax.Array],
         def draw(key, images):
             return jax.random.uniform(key, (num_groups, 4), images.dtype)[groups]
 
-        return _combined(name, draw)(key, images)
+        return find(name, draw)(key, images)
 
     return augment
 
@@ -141,23 +127,6 @@ def _choose(choice, nothing, drawn):
         return jax.tree.map(lambda *leaves: jnp.stack(leaves)[choice, jnp.arange(len(choice))], *each)
 
     return Change(*(part(*parts) for parts in zip(nothing, *drawn, strict=True)))
-
-
-def _combined(name: str, draw: Draw | None = None) -> Augmentation:
-    """Return the augmentation called ``name`` with these draws, or with its family's own."""
-    if name in ("", "none"):
-        return lambda key, images: images
-    family, _, listed = name.rpartition(":")
-    if family not in _FAMILIES:
-        raise unknown("family of augmentations", family, _FAMILIES)
-    module, usual = _FAMILIES[family]
-    together = "+" in listed
-    called = listed.split("+" if together else "_")
-    for operation in called:
-        if operation not in module.OPERATIONS:
-            raise unknown("augmentation", operation, module.OPERATIONS)
-    operations = [module.OPERATIONS[operation] for operation in called]
-    return all_of(operations, draw or usual) if together else one_of(operations, module.nothing, draw or usual)
 
 
 _FAMILIES = {"": (_rcig, per_image), "dc": (_dc, per_image), "dsa": (_dsa, per_batch)}

@@ -16,20 +16,18 @@ from rcig.types import Key
 _TRIES = 10
 
 
-def draw_boxes(
-    key: Key, num: int, side: int, min_scale: jax.Array | float, max_scale: float = 1.0, max_ratio: float = 4 / 3
-) -> jax.Array:
+def draw_boxes(key: Key, num: int, side: int, min_scale: jax.Array | float, max_ratio: float = 4 / 3) -> jax.Array:
     """Draw boxes as the usual random resized crop does, independently for each of ``num`` square images.
 
-    Up to ten tries: area = side^2 U(min_scale, max_scale); log(width / height) uniform in +- log(max_ratio); width and
+    Up to ten tries: area = side^2 U(min_scale, 1); log(width / height) uniform in +- log(max_ratio); width and
     height rounded to whole pixels; the first pair that fits is placed uniformly. Else the whole image.
 
-    Args: side of the images in pixels; scales, shares of their area in (0, 1], may be traced; max_ratio 1: squares.
+    Args: side of the images in pixels; min_scale, a share of their area in (0, 1], may be traced; max_ratio 1: squares.
     Returns: (num, 4) int32: top, left, height, width.
     """
     key_area, key_ratio, key_place = jax.random.split(key, 3)
     shares = jax.random.uniform(key_area, (num, _TRIES), jnp.float32)
-    area = side**2 * (min_scale + (max_scale - min_scale) * shares)
+    area = side**2 * (min_scale + (1.0 - min_scale) * shares)
     ratio = max_ratio ** jax.random.uniform(key_ratio, (num, _TRIES), jnp.float32, -1.0, 1.0)
     sizes = jnp.round(jnp.sqrt(jnp.stack([area / ratio, area * ratio], -1))).astype(jnp.int32)  # (num, tries, 2)
     fits = jnp.all((sizes > 0) & (sizes <= side), axis=-1)

@@ -112,11 +112,6 @@ class EncodedRows:
         return self.source.shape
 
     @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.source.ndim
-
-    @property
     def nbytes(self) -> int:
         """Bytes of the encoded set."""
         return self.source.size * self.dtype.itemsize
@@ -144,7 +139,8 @@ def fit(kind: str, name: str, raw: Raw, cache_dir: Path) -> Preprocessing | Embe
         if kind not in ("default", "none"):
             raise UserError(f"preprocessing {kind!r} is for images and numbers, {name!r} is text: use 'default'")
         return raw.embedding
-    resolved = _default(name) if kind == "default" else kind
+    default = "zca" if name in WHITENED else "standard"
+    resolved = default if kind == "default" else kind
     if resolved not in KINDS:
         raise unknown("preprocessing", kind, ["default", *KINDS])
     return KINDS[resolved](name, raw, cache_dir)
@@ -170,10 +166,6 @@ def channel_statistics(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = mean_of(lambda x: x)
     std = np.sqrt(mean_of(lambda x: (x - mean) ** 2))
     return mean, np.where(std <= 1e-7 * np.abs(mean), 1.0, std)
-
-
-def _default(name: str) -> str:
-    return "zca" if name in WHITENED else "standard"
 
 
 def _none(name: str, raw: Raw, cache_dir: Path) -> Preprocessing:

@@ -1,6 +1,5 @@
 """A data set as its source has it: pixels or numbers, integer labels, class names; checked, not preprocessed."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,13 +96,8 @@ def one_line(error: Exception) -> str:
 
 
 def to_arrays(raw: Raw) -> dict[str, np.ndarray]:
-    """Return the cache entry of a data set of pixels."""
+    """Return the cache entry of a data set of pixels; ``Raw(**entry)`` is the set again."""
     return {field: array for field, array in raw._asdict().items() if array is not None}
-
-
-def from_arrays(arrays: Mapping[str, np.ndarray]) -> Raw:
-    """Return the data set that a cache entry holds."""
-    return Raw(**arrays)
 
 
 def _in_unit_interval(inputs: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rcig.data import cache, images
 from rcig.data.corpora import Corpus
-from rcig.data.raw import Raw, from_arrays, one_line, to_arrays
+from rcig.data.raw import Raw, one_line, to_arrays
 from rcig.errors import UserError
 
 
@@ -34,7 +34,7 @@ def read(location: Path, cache_dir: Path, test_split: str = "test", resolution: 
     """
     info = _checked(location, test_split)
     key = cache.digest("records", images.VERSION, info, cache.files_digest(location), resolution, test_split)
-    return from_arrays(cache.remember(cache_dir, key, partial(_decode, location, cache_dir, test_split, resolution)))
+    return Raw(**cache.remember(cache_dir, key, partial(_decode, location, cache_dir, test_split, resolution)))
 
 
 def read_texts(location: Path) -> Corpus:

@@ -49,11 +49,6 @@ class Embedded:
         return (*self.tokens.shape, self.table.shape[-1])
 
     @property
-    def ndim(self) -> int:
-        """Number of axes of the embedded set."""
-        return len(self.shape)
-
-    @property
     def dtype(self) -> np.dtype:
         """Type of the vectors."""
         return self.table.dtype

@@ -14,7 +14,7 @@ import numpy as np
 
 from rcig.data import archives, cache, images
 from rcig.data.archives import Tree
-from rcig.data.raw import Raw, from_arrays, stratified_split, to_arrays
+from rcig.data.raw import Raw, stratified_split, to_arrays
 from rcig.errors import UserError
 from rcig.files import is_text
 
@@ -106,7 +106,7 @@ def _read(
         return to_arrays(Raw(*train, *test, np.array(found.class_names)))
 
     key = cache.digest("tree", images.VERSION, kind, cache.files_digest(location), resolution)
-    return from_arrays(cache.remember(cache_dir, key, build))
+    return Raw(**cache.remember(cache_dir, key, build))
 
 
 def _decode(

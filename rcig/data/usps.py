@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rcig.data import cache
-from rcig.data.raw import Raw, from_arrays, one_line, split, to_arrays
+from rcig.data import cache, corpora
+from rcig.data.raw import Raw, one_line, split, to_arrays
 from rcig.errors import UserError
 
 FILES = ("zip.train.gz", "zip.test.gz")
@@ -25,11 +25,7 @@ URL = "https://hastie.su.domains/ElemStatLearn/datasets"
 _SIDE = 16
 _FILLED = 22 / 28  # of the frame; but a digit never has fewer pixels than in the files, where they fit
 
-
-def locate(data_dir: Path) -> Path | None:
-    """Return folder ``usps`` with both files, in ``data_dir`` or beside it, or None."""
-    folders = (data_dir / "usps", data_dir.absolute().parent / "usps")
-    return next((folder for folder in folders if all((folder / name).is_file() for name in FILES)), None)
+locate = partial(corpora.locate, "usps", FILES)  # data_dir -> the folder with both files, or None
 
 
 def read(location: Path, cache_dir: Path, resolution: int = 28, test_fraction: float = 0.0) -> Raw:
@@ -38,7 +34,7 @@ def read(location: Path, cache_dir: Path, resolution: int = 28, test_fraction: f
     With ``test_fraction`` this stratified share of both together is held out, instead of the second file.
     """
     key = cache.digest("usps", cache.files_digest(location), resolution, _FILLED)
-    raw = from_arrays(cache.remember(cache_dir, key, partial(_decode, location, resolution)))
+    raw = Raw(**cache.remember(cache_dir, key, partial(_decode, location, resolution)))
     if not test_fraction:
         return raw
     inputs = np.concatenate([raw.train_inputs, raw.test_inputs])

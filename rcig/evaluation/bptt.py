@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcig import schedule, training
-from rcig.errors import UserError, must_be_at_least_one
+from rcig.errors import UserError, must_be_positive
 from rcig.evaluation._details import measure
 from rcig.evaluation.standard import Result, check_fits
 from rcig.schedule import modified
@@ -47,7 +47,7 @@ class Bptt:
     test_chunk: int = 256
 
     def __post_init__(self):
-        must_be_at_least_one("eval", self, "num_networks", "steps", "rate_rows", "test_chunk")
+        must_be_positive("eval", self, "num_networks", "steps", "rate_rows", "test_chunk")
         schedule.check_attack("eval", self.attack)
         if self.flip:
             raise UserError(

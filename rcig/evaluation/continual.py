@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcig.errors import UserError, must_be_at_least_one
+from rcig.errors import UserError, must_be_positive
 from rcig.evaluation import _details, standard
 from rcig.evaluation._details import OneRun, chart, line, measure
 from rcig.evaluation.standard import Result, check_fits
@@ -37,7 +37,7 @@ class Continual(OneRun):
 
     def __post_init__(self):
         super().__post_init__()
-        must_be_at_least_one("eval", self, "steps", "orders")
+        must_be_positive("eval", self, "steps", "orders")
 
 
 PRESETS: dict[str, dict[str, Any]] = _details.PRESETS

@@ -26,7 +26,7 @@ from jax import lax
 
 from rcig.augment import mirrored
 from rcig.chunks import map_rows
-from rcig.errors import UserError, must_be_at_least_one
+from rcig.errors import UserError, must_be_positive
 from rcig.evaluation import standard
 from rcig.evaluation._details import OneRun, chart, line, measure
 from rcig.evaluation._ranks import auc
@@ -46,7 +46,7 @@ class Membership(OneRun):
 
     def __post_init__(self):
         super().__post_init__()
-        must_be_at_least_one("eval", self, "points")
+        must_be_positive("eval", self, "points")
         if self.examples < 4 or not 0 < self.attack_share < 1:
             raise UserError(
                 f"eval.examples must be at least 4, not {self.examples}, and eval.attack_share lie between 0 and 1, "

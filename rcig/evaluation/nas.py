@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcig.errors import UserError, must_be_at_least_one, unknown
+from rcig.errors import UserError, must_be_positive, unknown
 from rcig.evaluation import _details, _reference, standard
 from rcig.evaluation._details import OneRun, chart, measure, points
 from rcig.evaluation._ranks import spearman
@@ -73,7 +73,7 @@ class Nas(OneRun):
         super().__post_init__()
         if self.grid not in GRIDS:
             raise unknown("eval.grid", self.grid, GRIDS)
-        must_be_at_least_one("eval", self, "reference_epochs", "reference_networks")
+        must_be_positive("eval", self, "reference_epochs", "reference_networks")
         for name, share in (("validation", self.validation), *(("top", share) for share in self.top)):
             if not 0 < share < 1:
                 raise UserError(f"eval.{name} must be shares between 0 and 1, not {share}")

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from rcig.augment import mirrored
-from rcig.errors import UserError
+from rcig.errors import UserError, must_be_positive
 from rcig.training import Recipe, test_accuracy, train_networks
 from rcig.types import Dataset, Key, Model, Synthetic
 
@@ -54,8 +54,7 @@ class Standard:
     test_chunk: int = 256  # test examples at a time
 
     def __post_init__(self):
-        if self.num_networks < 1 or self.test_chunk < 1:
-            raise UserError(f"num_networks {self.num_networks} and test_chunk {self.test_chunk} must be at least 1")
+        must_be_positive("eval", self, "num_networks", "test_chunk")
         if min(self.num_steps, self.num_epochs, self.augmented_epochs, self.warmup_steps) < 0:
             raise UserError(f"steps and epochs must not be negative; 0 means the rule ({self})")
         for augmentation in {"", self.augmentation}:
@@ -139,12 +138,6 @@ class Result:
         if self.augmented:
             row |= {"accuracy_augmented": self.augmented.accuracy, "std_augmented": self.augmented.std}
         return row
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-able values; ``augmented`` only where it was run."""
-        report = {"accuracy": self.accuracy, "std": self.std, "n": self.n, "augmentation": self.augmentation}
-        report |= {"accuracies": [float(accuracy) for accuracy in self.accuracies], **self.details}
-        return report | ({"augmented": self.augmented.as_dict()} if self.augmented else {})
 
 
 def evaluate(
