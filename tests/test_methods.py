@@ -193,7 +193,11 @@ def test_what_is_no_image_has_no_mirror_image(name):
         method.step(jax.random.key(1), state.replace(psi=flat), Batch(jnp.zeros((4, 64)), jnp.zeros(4, jnp.int32)))
 
 
-@pytest.mark.parametrize("name", lookup.names("methods"))
+LIKE_ANOTHER = ("rat_bptt", "trajectory_matching", "rfad")  # bptt's unroll, frepo's features
+ALL = [pytest.param(name, marks=[pytest.mark.slow] * (name in LIKE_ANOTHER)) for name in lookup.names("methods")]
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_what_an_accelerator_runs_gives_the_same_numbers(name, monkeypatch):
     _, data, state, _ = build(name, 0)
     want = run(name, 0)[0][1]
