@@ -91,7 +91,8 @@ def find(path: Path) -> Path:
         raise UserError(
             f"{path} must be a folder but is a file; say its --format, as --format=npz; in Python rcig.formats.read"
         )
-    inside = sorted(card.parent.name for card in path.glob("*/card.json"))
+    cards = [card for place in ("*/card.json", "*/distilled/card.json") for card in path.glob(place)]
+    inside = sorted(card.relative_to(path).parts[0] for card in cards)
     remedy = f"choose one of {', '.join(inside)} in it" if inside else "run distill_dataset.py first, or check the path"
     raise UserError(f"{path} holds no distilled set (a folder with card.json); {remedy}")
 
