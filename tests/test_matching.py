@@ -98,7 +98,7 @@ def test_ours_of_equal_and_opposite_gradients(shape, same, opposite):
 
 def test_mse_and_cos_take_all_parameters_as_one_vector(gradients):
     a, b = (np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)]) for tree in gradients)
-    np.testing.assert_allclose(gradient_matching.mse(*gradients), np.sum((a - b) ** 2), rtol=1e-12)
+    np.testing.assert_allclose(gradient_matching.squared_distance(*gradients), np.sum((a - b) ** 2), rtol=1e-12)
     cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-6)
     np.testing.assert_allclose(gradient_matching.cos(*gradients), 1 - cosine, rtol=1e-12)
 
