@@ -103,9 +103,9 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             try:  # first, so that whose last set is there has its pictures, whenever it was killed
                 show(step, synthetic)
             finally:
-                distilled = seal(synthetic, make_card(config, dataset, step))
-                if begun is None or not _alike(begun.card, distilled.card):  # else it has been measured, perhaps
-                    artefact.save(workdir / "distilled", synthetic, distilled.card)
+                card = make_card(config, dataset, step)
+                if begun is None or not _holds(begun.card, synthetic, card):  # else it has been measured, perhaps
+                    artefact.save(workdir / "distilled", synthetic, card)
 
         def show(step: int, synthetic: Synthetic) -> None:
             names = [dataset.class_names[k] for k in config.init_labels] or dataset.class_names
@@ -272,9 +272,9 @@ def _same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     return card["dataset"] != dataset.name or now is None or card["preprocessing"].get("data", now) == now
 
 
-def _alike(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two cards are of the same numbers after the same steps."""
-    return all(card[name] == other[name] for name in ("step", "arrays"))
+def _holds(card: Mapping[str, Any], synthetic: Synthetic, new: Mapping[str, Any]) -> bool:
+    """Return whether a card is of these numbers after as many steps as ``new`` says; only then are they hashed."""
+    return card["step"] == new["step"] and card["arrays"] == seal(synthetic, new).card["arrays"]
 
 
 def _begun(workdir: Path) -> artefact.Distilled | None:

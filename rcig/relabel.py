@@ -49,7 +49,8 @@ def relabel(
     if inputs.ndim != 4 or inputs.shape[1] != inputs.shape[2]:
         raise UserError(f"soft labels want square images (N, S, S, C), not {inputs.shape}; resize the images")
     key = jax.random.fold_in(key, spec.seed)
-    wanted = min(count or spec.records(len(inputs)), spec.records(len(inputs)))
+    most = spec.records(len(inputs))
+    wanted = min(count or most, most)
     outputs, _ = jax.eval_shape(lambda v, x: model.apply(v, x, False, None), variables, inputs[:1])
     num_classes = outputs.logits.shape[1]
     meta = about(inputs, variables, spec, key, num_classes, class_names)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -73,14 +74,17 @@ def is_writer() -> bool:
 
 def whole_memory() -> int:
     """Return the bytes that an array on one device may have at most: the device's memory, for a CPU the machine's."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _limit(jax.local_devices()[0]) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def spare_memory() -> int:
     """Return the bytes that a step may keep for its backward pass: a quarter of an accelerator's memory, else 1 GiB."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", 4 << 30) // 4
+    return (_limit(jax.local_devices()[0]) or 4 << 30) // 4
+
+
+def _limit(device: Any) -> int:
+    """Return the bytes of a device's memory; 0 where the platform does not say, as a CPU's."""
+    return (device.memory_stats() or {}).get("bytes_limit", 0)
 
 
 def wait_for_all(place: str) -> None:
@@ -166,8 +170,7 @@ class Layout:
     def memory(self) -> int:
         """The bytes of one device's memory, or its share of 8 GiB where the platform does not say."""
         devices = self.mesh.local_devices
-        stats = devices[0].memory_stats() or {}
-        return stats.get("bytes_limit", (8 << 30) // len(devices))
+        return _limit(devices[0]) or (8 << 30) // len(devices)
 
     def check(self, batch_size: int) -> None:
         """Raise UserError unless the batch divides over the devices."""

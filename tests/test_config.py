@@ -336,7 +336,7 @@ def test_another_method_and_protocol_need_one_file_each(tmp_path, monkeypatch):
 def test_what_an_evaluation_does_beyond_its_preset_is_told():
     config = configs.load("quickstart", ["--config.eval.preset=dc", "--config.eval.num_networks=3"])
     assert configs.beyond_preset(configs.change(config, {"eval.loss": "mse"})) == {"num_networks": 3, "loss": "mse"}
-    judged = configs.change(config, {"eval.protocol": "soft_labels", "eval.label_pool": "/home/me/pool"})
+    judged = configs.change(config, {"eval.protocol": "soft_labels", "eval.label_pool": "/elsewhere/pool"})
     assert configs.beyond_preset(judged) == {}
     with pytest.raises(UserError, match="config.eval.model is a section"):
         configs.change(config, {"eval.model": "mlp"})
