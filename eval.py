@@ -42,14 +42,14 @@ def main() -> None:
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()
 
-    from rcig import experiment, report
+    from rcig import measure, report
 
     if flags.protocol:
         overrides.append(f"--config.eval.protocol={flags.protocol}")
     distilled, config, dataset = command.open_set(flags.distilled, flags.format, flags.config, overrides)
     baselines = [name for name in flags.baselines.split(",") if name]
     kept = report.kept(config.eval, flags.distilled)
-    result = experiment.evaluate(distilled, config, dataset, flags.full_data_steps, baselines, **kept)
+    result = measure.evaluate(distilled, config, dataset, flags.full_data_steps, baselines, **kept)
     try:
         report.save(result, flags.distilled, distilled.card["arrays"])
     except UserError as error:  # what was measured is still said

@@ -14,7 +14,7 @@ _PUBLIC = {
     "Distilled": "rcig.artefact",
     "load": "rcig.artefact",
     "save": "rcig.artefact",
-    "evaluate": "rcig.experiment",
+    "evaluate": "rcig.measure",
     "Batch": "rcig.types",
     "Dataset": "rcig.types",
     "Synthetic": "rcig.types",

@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--config", default="", help="config file, for sets that bring none")
     flags, overrides = parser.parse_known_args()
 
-    from rcig import artefact, experiment
+    from rcig import artefact
+    from rcig.measure import check_space
 
     check_new(flags.dst)
     if flags.to and flags.dst.suffix:
@@ -61,7 +62,7 @@ def main() -> None:
     if flags.to == "tfds":
         print(f"{len(distilled.inputs)} examples in {export.distilled(distilled, flags.dst, dataset.class_names)}")
         return
-    experiment.check_space(distilled, dataset, config.dataset)
+    check_space(distilled, dataset, config.dataset)
     note = pictures(distilled, flags.dst, dataset.decode, dataset.class_names)
     print(f"{len(distilled.inputs)} pictures in {flags.dst}" + (f" ({note})" if note else ""))
 

@@ -31,6 +31,7 @@ from rcig.chunks import map_features
 from rcig.errors import UserError
 from rcig.files import write
 from rcig.initialize import real, rows_of
+from rcig.measure import check_space
 from rcig.render import png
 from rcig.report import aligned
 from rcig.teacher import load
@@ -79,7 +80,7 @@ def report(runs: Sequence[Path]) -> dict[str, Row]:
     compared = {name: (one.inputs, np.argmax(one.labels, 1)) for name, one in sets.items()}
     compared |= {"random real": (drawn.inputs, np.argmax(drawn.labels, 1)), "all real": (images, classes)}
     for one in sets.values():
-        experiment.check_space(one, dataset, config.dataset)
+        check_space(one, dataset, config.dataset)
     real_features = features(model, variables, images)
     return {
         name: measure(features(model, variables, x), x, y, real_features, classes) for name, (x, y) in compared.items()

@@ -1,10 +1,7 @@
-"""From a config to a distilled set, and from a distilled set to its accuracy: what the two commands call."""
+"""From a config to a distilled set: what the first command calls, and the parts that both are made of."""
 
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +9,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rcig import artefact, baselines, data, label_starts, loop, metrics, render, sharding
+from rcig import artefact, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
-from rcig.data.preprocess import same_space
 from rcig.errors import UserError
-from rcig.evaluation.standard import check_fits
 from rcig.files import check_plain, locked
-from rcig.initialize import everything, initialize
+from rcig.initialize import initialize
 from rcig.lookup import find
 from rcig.render_schedule import write_schedule
 from rcig.sentences import write_sentences
@@ -80,7 +75,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         if begun is not None and begun.card["step"] == config.num_steps and one_stage:
             return begun
         dataset = load_dataset(config)
-        if begun is not None and not _same_data(begun.card, dataset):  # its steps would not be those of any one run
+        if begun is not None and not same_data(begun.card, dataset):  # its steps would not be those of any one run
             raise UserError(
                 f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they "
                 "were, or use another --workdir"
@@ -121,122 +116,6 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         return seal(synthetic, make_card(config, dataset, config.num_steps))
 
 
-def evaluate(
-    distilled: artefact.Distilled | str | Path,
-    config: ConfigDict | None = None,
-    dataset: Dataset | None = None,
-    full_data_steps: int = 0,
-    compare: Sequence[str] = ("real",),
-    **options: Any,
-) -> dict[str, Any]:
-    """Measure a distilled set with fresh networks, beside random real examples under the same protocol.
-
-    Args: distilled, or where it is; config, default the one on the set's card; dataset, default the config's;
-    full_data_steps, if any, also train the same networks on the whole training set for so many steps; compare, names of
-    rcig/baselines.py to measure too, such as "kmeans", or none; options, fields of ``config.eval`` to change.
-    Returns: the result as a JSON-able dict (protocol, model, accuracy, std, n, ...); accuracies are in [0, 1].
-    """
-    distilled = distilled if isinstance(distilled, artefact.Distilled) else artefact.load(Path(distilled))
-    config = config or configs.from_dict(distilled.card["config"])
-    config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
-    if full_data_steps < 0:
-        raise UserError(f"--full_data_steps must not be negative, not {full_data_steps}; 0 trains on the set alone")
-    if full_data_steps and config.eval.protocol == "bptt":
-        raise UserError(
-            "protocol bptt follows a set's schedule, and all data have none; --protocol=standard trains on all data"
-        )
-    began = time.monotonic()
-    with _number_formats(config):
-        report = _evaluate(distilled, config, dataset, full_data_steps, compare)
-    return report | {"seconds": round(time.monotonic() - began, 1)}
-
-
-def _evaluate(
-    distilled: artefact.Distilled,
-    config: ConfigDict,
-    dataset: Dataset | None,
-    full_data_steps: int,
-    compare: Sequence[str],
-) -> dict[str, Any]:
-    dataset = dataset or load_dataset(config)
-    check_space(distilled, dataset, config.dataset)
-    if not _same_data(distilled.card, dataset):
-        told = f"data set {dataset.name} has changed since it was distilled: test examples may have been trained on"
-        warnings.warn(told, stacklevel=2)
-    wanted = distilled.card["config"].get("num_steps", 0)
-    if distilled.card["step"] < wanted:
-        warnings.warn(f"the set is that of step {distilled.card['step']} of {wanted}", stacklevel=2)
-    config = _with_pool(config, distilled)
-    judge = make_judge(config, dataset)
-    key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
-    labels = label_starts.LabelStart(**config.labels.to_dict())
-    rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
-    model = make_model(config.eval.model, dataset)
-    compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config))
-    result = judge(key, distilled.synthetic)
-    report = {
-        "protocol": config.eval.protocol,
-        "preset": config.eval.preset,
-        "dataset": config.dataset,
-        "model": _describe(config.eval.model),
-        "ipc": distilled.card["ipc"],
-        "num_examples": len(distilled.inputs),
-        **result.summary(),
-        "seed": config.seed,
-        "augmentation": result.augmentation,
-        "options": configs.beyond_preset(config),
-        **result.details,
-    }
-    for name, start in compared.items():
-        baseline, field = judge(key_random, start), f"baseline_{'random' if name == 'real' else name}"
-        report |= {field: baseline.accuracy, f"{field}_std": baseline.std} | _compared(field, baseline)
-    if full_data_steps:
-        trained = {"num_steps": full_data_steps, "flip": False}
-        changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
-        full = judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
-        report |= {"full_data": full.accuracy, "full_data_std": full.std} | _compared("full_data", full)
-    return report
-
-
-@contextmanager
-def _number_formats(config: ConfigDict) -> Iterator[None]:
-    """Compute as the config says; a command's process does anyway, that of a caller in Python need not."""
-    precision = None if config.precision == "default" else config.precision
-    with jax.enable_x64(config.x64), jax.default_matmul_precision(precision):
-        yield
-
-
-def _compared(field: str, result: Any) -> dict[str, Any]:
-    """Return what a protocol measured of another set and wants beside the same of the distilled one."""
-    return {f"{field}_{part}": result.details[part] for part in ("measures", "chart") if part in result.details}
-
-
-def _with_pool(config: ConfigDict, distilled: artefact.Distilled) -> ConfigDict:
-    """Return the config with the pool of soft labels that lies beside the set or in it, if its protocol wants one."""
-    if distilled.folder is None or config.eval.get("label_pool", "elsewhere"):
-        return config
-    places = [folder / "soft_labels" for folder in (distilled.folder.parent, distilled.folder)]
-    found = [str(place) for place in places if (place / "meta.json").is_file()]
-    return configs.change(config, {"eval.label_pool": found[0]}) if found else config
-
-
-def _quick_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
-    """Return the config's judge with three networks, where it has any: enough to choose a baseline."""
-    few = {"eval.num_networks": min(3, config.eval.num_networks)} if "num_networks" in config.eval else {}
-    return make_judge(configs.change(config, few), dataset)
-
-
-def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> None:
-    """Raise UserError unless a set lives in the space of the data set called ``name``, as far as its card says."""
-    check_fits(distilled.synthetic, dataset)
-    space = distilled.card["pixel_space"]
-    if not same_space(space, dataset.preprocessing["kind"], name):
-        raise UserError(
-            f"the distilled set lives in pixel space {space!r}, data set {name} in {dataset.preprocessing['kind']!r}; "
-            f"set --config.preprocessing={space}"
-        )
-
-
 def make_card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:
     """Make the card, for `artefact.save`, of a set that was distilled from a data set for so many steps."""
     return new_card(
@@ -266,7 +145,7 @@ def _check_place(config: ConfigDict, workdir: Path) -> None:
         raise UserError(f"workdir {workdir} must not lie in the data's folder {path}; it would be one class more")
 
 
-def _same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
+def same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     """Return whether a set was made from these very data, as far as its card knows."""
     now = dataset.preprocessing.get("data")
     return card["dataset"] != dataset.name or now is None or card["preprocessing"].get("data", now) == now
@@ -283,12 +162,6 @@ def _begun(workdir: Path) -> artefact.Distilled | None:
         return artefact.load(workdir)
     except UserError:
         return None
-
-
-def _describe(section: ConfigDict) -> str:
-    """Return a network's name with its main options: convnet(width=32,depth=3,norm=none)."""
-    shown = ("width", "depth", "norm")
-    return f"{section.name}({','.join(f'{name}={section[name]}' for name in shown if name in section)})"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from rcig import config as configs
-from rcig import experiment, render_chart, report
+from rcig import experiment, measure, render_chart, report
 from rcig.errors import UserError
 from rcig.evaluation import standard
 from rcig.evaluation.continual import PRESETS, Continual, class_order, evaluate, seen_classes
@@ -105,7 +105,7 @@ def test_end_to_end_with_table_and_picture(tmp_path):
     distilled = experiment.seal(
         experiment.make_start(config, dataset), experiment.make_card(config, dataset, config.num_steps)
     )
-    result = json.loads(json.dumps(experiment.evaluate(distilled, config, dataset, compare=("real", "average"))))
+    result = json.loads(json.dumps(measure.evaluate(distilled, config, dataset, compare=("real", "average"))))
     rows = report.table(result).splitlines()[-4:]
     cells = [cell.strip() for cell in rows[0].split("  ") if cell.strip()]
     assert cells == ["distilled", "random real examples", "class averages"]

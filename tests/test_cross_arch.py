@@ -11,7 +11,7 @@ import toy
 from PIL import Image
 
 from rcig import config as configs
-from rcig import experiment, matrix, report, training
+from rcig import experiment, matrix, measure, report, training
 from rcig.errors import UserError
 from rcig.evaluation import standard
 from rcig.evaluation.cross_arch import PRESETS, CrossArch, evaluate
@@ -128,7 +128,7 @@ def test_end_to_end():
     distilled = experiment.seal(
         experiment.make_start(config, dataset), experiment.make_card(config, dataset, config.num_steps)
     )
-    result = experiment.evaluate(distilled, config, dataset)
+    result = measure.evaluate(distilled, config, dataset)
     rows = result["architectures"]
     assert result["accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in rows.values()]))
     assert result["protocol"] == "cross_arch" and result["n"] == 2 and "baseline_random" in result

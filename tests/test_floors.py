@@ -90,7 +90,7 @@ def test_importing_the_library_is_cheap():
 
 def test_the_whole_library_imports_neither_tensorflow_nor_torch():
     code = (
-        "import sys; import rcig.experiment, methods.rcig, rcig.evaluation.standard, rcig.models.convnet;"
+        "import sys; import rcig.experiment, rcig.measure, methods.rcig, rcig.evaluation.standard, rcig.models.convnet;"
         "print(sorted({'tensorflow', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

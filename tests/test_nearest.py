@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcig import artefact, experiment, formats, report
+from rcig import artefact, experiment, formats, measure, report
 from rcig import config as configs
 from rcig.card import check_card, new_card, stamp
 from rcig.errors import UserError
@@ -86,7 +86,7 @@ def test_a_set_of_two_groups_travels_and_is_compared_with_its_like(few, digits, 
     formats.export(few, tmp_path / "set.npz")
     for again in (artefact.load(tmp_path), formats.read(tmp_path / "set.npz", "npz", 10)):
         assert again.classes == [7, 3]
-        result = experiment.evaluate(again, dataset=digits, compare=("real", "average", "kmeans", "noise", "optimised"))
+        result = measure.evaluate(again, dataset=digits, compare=("real", "average", "kmeans", "noise", "optimised"))
         assert 0.15 < result["accuracy"] <= 0.21 and result["n"] == 1  # two of ten classes can be known
         for name in ("random", "average", "kmeans"):
             assert 0.15 < result[f"baseline_{name}"] <= 0.21 and result[f"baseline_{name}_std"] == 0
@@ -102,16 +102,16 @@ def test_a_set_of_two_groups_travels_and_is_compared_with_its_like(few, digits, 
 
 def test_the_set_of_an_unfinished_run_says_so(few, digits):
     with pytest.warns(UserWarning, match="the set is that of step 5 of 1000"):
-        experiment.evaluate(dataclasses.replace(few, card=few.card | {"step": 5}), dataset=digits)
+        measure.evaluate(dataclasses.replace(few, card=few.card | {"step": 5}), dataset=digits)
 
 
 def test_by_default_only_random_examples_are_compared(few, digits):
-    result = experiment.evaluate(few, dataset=digits, full_data_steps=1)
+    result = measure.evaluate(few, dataset=digits, full_data_steps=1)
     assert [name for name in result if name.startswith("baseline")] == ["baseline_random", "baseline_random_std"]
     assert result["full_data"] > 0.95
     with pytest.raises(UserError, match="unknown baseline 'kmaens'; did you mean 'kmeans'"):
-        experiment.evaluate(few, dataset=digits, compare=("kmaens",))
-    assert not [name for name in experiment.evaluate(few, dataset=digits, compare=()) if name.startswith("baseline")]
+        measure.evaluate(few, dataset=digits, compare=("kmaens",))
+    assert not [name for name in measure.evaluate(few, dataset=digits, compare=()) if name.startswith("baseline")]
     assert PRESETS.keys() == {"nearest"}
 
 

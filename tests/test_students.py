@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr, softmax
 
-from rcig import artefact, config, experiment
+from rcig import artefact, config, experiment, measure
 from rcig.checkpoint import Checkpoints
 from rcig.errors import UserError
 from rcig.evaluation import _students
@@ -195,13 +195,13 @@ def test_options_are_checked(pool, inputs):
 def test_evaluate_finds_the_pool_and_labels_the_baseline(run):
     distilled = artefact.load(run)
     assert distilled.folder == run / "distilled"
-    whole = experiment.evaluate(distilled)
+    whole = measure.evaluate(distilled)
     assert (whole["n"], whole["records"], whole["pruning_ratio"]) == (2, 16, 0.0)
     assert 0 <= whole["accuracy"] <= 1 and whole["baseline_random"] != whole["accuracy"]
-    pruned = experiment.evaluate(distilled, pruning_ratio=0.75)
+    pruned = measure.evaluate(distilled, pruning_ratio=0.75)
     assert pruned["records"] == 4 and pruned["label_bytes"] * 4 == whole["label_bytes"]
     assert pruned["image_bytes"] == 20 * 64
-    everything = experiment.evaluate(distilled, compare=(), full_data_steps=3, pruning_ratio=0.75, granularity="epoch")
+    everything = measure.evaluate(distilled, compare=(), full_data_steps=3, pruning_ratio=0.75, granularity="epoch")
     assert everything["records"] == 4 and 0 <= everything["full_data"] <= 1
     assert str(run) not in str(pruned)
 
@@ -211,7 +211,7 @@ def test_a_larger_set_has_as_many_labels_not_as_large_a_share(run, monkeypatch):
     monkeypatch.setattr("rcig.relabel.relabel", lambda *args: made.append(relabel(*args)) or made[-1])
     train = lambda *args: used.append((len(args[2]), len(args[3]))) or train_students(*args)
     monkeypatch.setattr("rcig.evaluation.soft_labels.train_students", train)
-    experiment.evaluate(artefact.load(run), full_data_steps=2, pruning_ratio=0.75)
+    measure.evaluate(artefact.load(run), full_data_steps=2, pruning_ratio=0.75)
     assert [rows for rows, _ in used[:2]] == [20, 20] and used[2][0] > 1000
     assert [records for _, records in used] == [4, 4, 4]
     assert [len(pool) for pool in made] == [16, 4]  # no more are made than are wanted
@@ -220,14 +220,14 @@ def test_a_larger_set_has_as_many_labels_not_as_large_a_share(run, monkeypatch):
 def test_what_is_missing_is_said(run, tmp_path):
     distilled = artefact.load(run)
     with pytest.raises(UserError, match="wants the pool that was made with the set"):
-        experiment.evaluate(dataclasses.replace(distilled, folder=None))
+        measure.evaluate(dataclasses.replace(distilled, folder=None))
     artefact.save(tmp_path / "distilled", distilled.synthetic, distilled.card)
     (tmp_path / "soft_labels").symlink_to(run / "soft_labels")
     with pytest.raises(UserError, match="of a run with a teacher, and holds none"):
-        experiment.evaluate(artefact.load(tmp_path))
+        measure.evaluate(artefact.load(tmp_path))
     said = config.from_dict(distilled.card["config"])
     model = experiment.make_model(said.model, experiment.load_dataset(said))
     with Checkpoints(tmp_path / "teacher") as checkpoints:
         checkpoints.save(1, {"variables": jax.jit(model.init)(jax.random.key(5)), "test_accuracy": 0.5})
     with pytest.raises(UserError, match="did not make the pool"):
-        experiment.evaluate(artefact.load(tmp_path))
+        measure.evaluate(artefact.load(tmp_path))
