@@ -17,4 +17,7 @@ from configs._families import cells, rat_bptt
 
 
 def get_config(cell: str = "cifar10_ipc10"):
-    return rat_bptt.remember_the_past(*cells.parse(cell)[:2])
+    dataset, ipc, cpu = cells.parse(cell)
+    if cpu:
+        raise ValueError("Remember the Past has no cells for a few CPU cores; rat.py has")
+    return rat_bptt.remember_the_past(dataset, ipc)

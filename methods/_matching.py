@@ -45,20 +45,13 @@ def check(method: Method, *positive: str) -> None:
     augment.find(method.augmentation)
 
 
-def start(
-    synthetic: Synthetic, augmentation: str, optimizer: optax.GradientTransformation, formation: int = 1
-) -> Images:
+def start(synthetic: Synthetic, optimizer: optax.GradientTransformation, formation: int = 1) -> Images:
     """Return the images at step 0. Raises UserError for a set that cannot be matched class by class."""
     num_classes = synthetic.labels.shape[1]
     if len(synthetic.inputs) % num_classes:
         raise UserError(
             f"{len(synthetic.inputs)} synthetic examples do not divide over {num_classes} classes; "
             "start from as many of every class"
-        )
-    if augmentation not in ("", "none") and synthetic.inputs.ndim != 4:
-        raise UserError(
-            f"method.augmentation {augmentation!r} wants images (H, W, C), not examples {synthetic.inputs.shape[1:]}; "
-            "set it to none"
         )
     tiles.check(synthetic.inputs.shape, num_classes, formation)
     stored = tiles.fold(jnp.asarray(synthetic.inputs), formation)

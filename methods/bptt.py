@@ -26,7 +26,7 @@ from rcig import augment, losses, sharding, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
-from rcig.schedule import check_attack, draw, inner_loss, learn, modified
+from rcig.schedule import check_attack, check_targets, draw, inner_loss, learn, modified
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 NETWORKS = ("random", "fixed")
@@ -56,7 +56,7 @@ class BPTT:
     """The method's hyperparameters; defaults are the paper's."""
 
     model: Model
-    steps: int = 10  # D, minibatches of the set; each has ipc / D examples a class
+    steps: int = 10  # D, equal minibatches of the set; each has ipc / D examples a class, where D divides ipc
     epochs: int = 3  # E, passes over them
     learning_rate: float = 0.01
     halve_every: int = 2360  # outer steps; the paper's 40 epochs of 59 batches
@@ -85,6 +85,11 @@ class BPTT:
         if not (self.learn_inputs or self.learn_labels):
             raise UserError("method.learn_inputs and method.learn_labels are both False; learn at least one")
         check_attack("method", self.attack)
+
+    def check_start(self, synthetic: Synthetic) -> None:
+        """Raise UserError for labels from which no network can learn."""
+        if not (self.learn_labels or self.label_softmax):
+            check_targets(synthetic.labels)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0. The set's labels are its rows' starting targets."""

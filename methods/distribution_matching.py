@@ -43,7 +43,7 @@ class DistributionMatching:
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> Images:
         """Return the images as they are, with an idle optimiser."""
-        return _matching.start(synthetic, self.augmentation, self._optimizer(), self.formation)
+        return _matching.start(synthetic, self._optimizer(), self.formation)
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
         """Return ``batch_size`` rows of every class, class-minor."""

@@ -116,7 +116,7 @@ class GradientMatching:
         num_classes = synthetic.labels.shape[1]
         if num_classes % self.classes_together:
             raise UserError(f"method.classes_together {self.classes_together} does not divide {num_classes} classes")
-        images = _matching.start(synthetic, self.augmentation, self._optimizer(), self.formation)
+        images = _matching.start(synthetic, self._optimizer(), self.formation)
         return State(images, pool.fresh(key, self.model.init, self._network_optimizer()))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:

@@ -13,7 +13,8 @@ Deng & Russakovsky 2022, "Remember the Past".
 Deviations from the reference: N is drawn anew for every step, not every pass over the real data; real and synthetic
 images share one draw of the augmentation a class (Deng & Russakovsky: of the whole batch); real batches are uniform
 draws (theirs have 64 images of every class); whitening is RCIG's, where the reference first takes every image's mean
-away and gives it norm 1; evaluation selects nothing on the test split. Boosting, which adds images to those that stay
+away and gives it norm 1; inner="momentum" has no weight decay (theirs 5e-4, Deng & Russakovsky's none); evaluation
+selects nothing on the test split. Boosting, which adds images to those that stay
 as they are, is not there: the paper's sizes and rates for it are not known.
 """
 
@@ -29,7 +30,7 @@ from rcig import augment, losses, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
-from rcig.schedule import inner_loss
+from rcig.schedule import check_targets, inner_loss
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 PLACEMENTS = ("random", "end")
@@ -88,7 +89,11 @@ class RaTBPTT:
             raise UserError(f"method.window {self.window} must lie within method.horizon {self.horizon}")
         augment.find(self.augmentation)
 
-    check_start = staticmethod(_matching.check_start)  # rows are drawn by class
+    def check_start(self, synthetic: Synthetic) -> None:
+        """Raise UserError for labels from which no network can learn, or that are not by class, as rows are drawn."""
+        _matching.check_start(synthetic)
+        if not self.learn_labels:
+            check_targets(synthetic.labels)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the state at step 0; with bases the start's inputs give the shape only."""

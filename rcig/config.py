@@ -133,10 +133,10 @@ def _over(fields: Fields, layer: Fields) -> Fields:
 
 
 def _shared(config: ConfigDict, fields: Fields) -> Fields:
-    """Return what the evaluation takes over from the method; networks of a pool have been met, others must judge."""
+    """Return what the evaluation takes over from the method; networks of a pool have been met, others must be named."""
     said = {key: fields.get(f"method.{key}", config.method[key]) for key in _SHARED if key in config.method}
-    if said.get("networks") not in ("fixed", "random"):
-        said.pop("networks", None)
+    if said.get("networks") not in (None, "fixed", "random"):
+        said["networks"] = ""
     if "networks" not in config.eval:  # the steps of `continual` are others
         said.pop("steps", None)
     if "kernel" not in config.method:  # the ridge of a finite network's last layer is another

@@ -148,7 +148,14 @@ def _check_place(config: ConfigDict, workdir: Path) -> None:
 def same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     """Return whether a set was made from these very data, as far as its card knows."""
     now = dataset.preprocessing.get("data")
-    return card["dataset"] != dataset.name or now is None or card["preprocessing"].get("data", now) == now
+    same = now is None or card["preprocessing"].get("data", now) == now
+    return card["dataset"] != dataset.name or same and same_vectors(card, dataset)
+
+
+def same_vectors(card: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Return whether a set's words, if any, have the data set's vectors, as far as its card knows."""
+    told = dataset.preprocessing
+    return told["kind"] != "embedding" or card["preprocessing"].get("digest", told["digest"]) == told["digest"]
 
 
 def _holds(card: Mapping[str, Any], synthetic: Synthetic, new: Mapping[str, Any]) -> bool:

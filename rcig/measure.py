@@ -114,6 +114,11 @@ def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> N
             f"the distilled set lives in pixel space {space!r}, data set {name} in {dataset.preprocessing['kind']!r}; "
             f"set --config.preprocessing={space}"
         )
+    if not experiment.same_vectors(distilled.card, dataset):
+        raise UserError(
+            f"the distilled set's words have other vectors than data set {name} now; set config.data.embeddings, "
+            "vocabulary and embedding_dim as they were, and check that the files are the same"
+        )
 
 
 def _compared(field: str, result: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Used by BPTT's inner loop, differentiated, and by its evaluation: the two cannot
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rcig import losses, unroll
 from rcig.errors import UserError
@@ -23,6 +24,16 @@ def check_attack(section: str, attack: tuple[int, ...], num_classes: int = 0) ->
     if attack and not (len(attack) == len(set(attack)) == 2 and known_classes):
         known = f" of 0..{num_classes - 1}" if num_classes else ""
         raise UserError(f"{section}.attack must be two different classes{known}, attacked and target, not {attack}")
+
+
+def check_targets(labels: Array) -> None:
+    """Raise UserError for rows that do not sum to more than 0: their cross-entropy has no minimum.
+
+    Of centred labels its gradient by the logits is -y, wherever the network is.
+    """
+    labels = np.asarray(labels)
+    if (labels.sum(1) <= 1e-3 * np.abs(labels).sum(1)).any():
+        raise UserError("labels that stay must sum to 1, and some sum to 0 or less; set config.labels.name=one_hot")
 
 
 def modified(labels: Array, attack: tuple[int, ...]) -> Array:

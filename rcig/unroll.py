@@ -120,7 +120,8 @@ def skip(
 def passes(inputs: jax.Array, labels: jax.Array, num_batches: int) -> Select:
     """Return the ``select`` that goes through the set in a fixed order, ``num_batches`` equal parts a pass.
 
-    Part d is every ``num_batches``-th row from d on: of a class-major set equally many rows of each class.
+    Part d is every ``num_batches``-th row from d on: of a class-major set equally many rows of each class, where that
+    number divides the rows of a class.
     """
     if num_batches < 1 or len(inputs) % num_batches:
         raise UserError(

@@ -188,6 +188,17 @@ def test_mistakes(batch, options, message):
         started(batch, ipc=3 if "steps" in options else 2, **options)
 
 
+@pytest.mark.parametrize("make, learned", [(BPTT, {"label_softmax": True}), (RaTBPTT, {"learn_labels": True})])
+def test_labels_that_stay_and_sum_to_nothing_teach_nothing(make, learned):
+    """Of centred labels the gradient by the logits is -y, whatever these are."""
+    start = toy.synthetic(1)
+    centred = start._replace(labels=jnp.eye(3) - 1 / 3)
+    make(MODEL, **learned).check_start(centred)
+    make(MODEL).check_start(start._replace(labels=jnp.eye(3)))
+    with pytest.raises(UserError, match="set config.labels.name=one_hot"):
+        make(MODEL).check_start(centred)
+
+
 # The window's method.
 
 
@@ -369,12 +380,13 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     adapt += ("--config.method.name=bptt", "--config.method.steps=2", "--config.method.batch_size=64")
     adapt += (f"--config.method.networks={tmp_path}/pool", "--config.method.num_networks=2", "--config.num_steps=4")
     adapt += ("--config.eval.protocol=bptt", f"--config.eval.networks={tmp_path}/again")
+    adapt += ("--config.labels.name=one_hot",)
     ended = commands.call("distill_dataset", *adapt, f"--workdir={tmp_path}/run")
     assert ended.status == 0, ended.err
     ended = commands.call("eval", f"--distilled={tmp_path}/run")
     assert ended.status == 0, ended.err
     result = json.loads(ended.out.splitlines()[-1])
-    assert result["protocol"] == "bptt" and result["n"] == 4
+    assert result["protocol"] == "bptt" and result["n"] == 4 and result["networks"] == "again"
     assert result["accuracy_before"] == pytest.approx(np.mean(accuracies), abs=1e-6)
     assert (tmp_path / "run" / "images" / "rates.png").is_file()
     one = Synthetic(np.zeros((120, 8, 8, 1)), np.eye(3).repeat(40, 0), np.full((1, 1), 0.1))

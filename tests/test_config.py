@@ -301,7 +301,9 @@ def test_the_evaluation_follows_the_methods_networks_steps_and_flips():
     assert load("dd_mnist_random_100", "method.networks=fixed").eval.networks == "fixed"
     quick = load("quickstart", "method.name=bptt", "eval.protocol=bptt", "method.steps=2", "method.networks=fixed")
     assert (quick.eval.steps, quick.eval.networks) == (2, "fixed")
-    assert load("dd_mnist_fixed_10", "method.networks=runs/pool").eval.networks == "random"  # others than were met
+    met = load("dd_mnist_fixed_10", "method.networks=runs/pool")
+    with pytest.raises(UserError, match="eval.networks must be named"):  # others than were met
+        find("rcig.evaluation", "bptt").make(**configs.options(met.eval))
     assert load("adapt_usps_to_mnist").eval.networks == "runs/pool_usps_held_out"
     assert not load("rcig_cifar10_ipc1", "method.flip=False").eval.flip and load("rcig_cifar10_ipc1").eval.flip
     assert not load("rcig_cifar10_ipc1", "eval.flip=False").eval.flip

@@ -379,8 +379,9 @@ def test_bad_options(options, message):
 
 def test_bad_sets():
     flat = Synthetic(jnp.zeros((3, 5)), jnp.eye(3))
-    with pytest.raises(UserError, match="wants images .H, W, C., not examples .5,.; set it to none"):
-        distribution_matching.make(model()).init(jax.random.key(0), flat, batch())
+    method = distribution_matching.make(model())
+    with pytest.raises(UserError, match="wants images .H, W, C., not examples .5,.; leave it out"):
+        method.step(jax.random.key(1), method.init(jax.random.key(0), flat, batch()), Batch(flat.inputs, jnp.arange(3)))
     with pytest.raises(UserError, match="4 synthetic examples do not divide over 3 classes"):
         odd = Synthetic(jnp.zeros((4, *toy.SHAPE)), jnp.zeros((4, 3)))
         gradient_matching.make(model()).init(jax.random.key(0), odd, batch())

@@ -160,6 +160,12 @@ def test_trained_vectors_come_from_the_cache_and_only_from_the_train_split(load,
     assert not first.test.inputs[0].any()  # unknown words and padding
 
 
+def test_a_text_that_is_padded_already_is_padded_with_zeros(load, tmp_path):
+    (tmp_path / "padded.tsv").write_text("good\tgreat film <pad> <pad>\nbad\tdull film <pad>\n" * 9)
+    dataset = load("tsv", path=str(tmp_path / "padded.tsv"), embedding_dim=4, length=5)
+    assert not dataset.train.inputs[:][:, 2:].any() and dataset.train.inputs[:][:, :2].any()
+
+
 def glove(path: Path, **vectors) -> Path:
     path.write_text("".join(f"{word} {' '.join(map(str, vector))}\n" for word, vector in vectors.items()))
     return path
@@ -408,3 +414,8 @@ def test_the_commands_distil_and_judge_a_text_data_set(tsv, tmp_path, monkeypatc
     assert ended.status == 0, ended.err
     result = json.loads(ended.out.splitlines()[-1])
     assert result["accuracy"] > 0.8 and result["full_data"] > 0.8
+    ended = commands.call("eval", f"--distilled={run}", "--config.data.vocabulary=5")
+    assert ended.status == 2 and "other vectors than data set tsv now" in ended.err
+    path = glove(tmp_path / "glove.txt", love=range(8))
+    ended = commands.call("eval", f"--distilled={run}", f"--config.data.embeddings={path}")
+    assert ended.status == 2 and "other vectors than data set tsv now" in ended.err

@@ -1,9 +1,9 @@
 """What BPTT's published settings have in common; configs/{dd,sldd,adapt,attack}_*.py are its cells.
 
 Wang et al. 2018, "Dataset Distillation" (DD), and Sucholutsky & Schonlau 2019, "Soft-Label Dataset Distillation"
-(SLDD). The paper's 400 epochs are 23,600 steps on MNIST; the rate halves every tenth of a run. Evaluation follows the
-learned schedule, and lets real examples choose rate and passes; ``--protocol=standard`` trains on the same images in
-plain fashion instead.
+(SLDD). The paper's 400 epochs are 23,600 steps on MNIST; the rate halves every tenth of them, by method.halve_every,
+which does not follow another num_steps. Evaluation follows the learned schedule, and lets real examples choose rate and
+passes; ``--protocol=standard`` trains on the same images in plain fashion instead.
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +41,10 @@ def soft(*args, init_labels: tuple[int, ...] = (), **options) -> ConfigDict:
 
 
 def cifar10(config: ConfigDict) -> ConfigDict:
-    """CIFAR-10: AlexCifarNet, rates from 0.001, real images mirrored and moved by up to 4 pixels (fractions too)."""
+    """CIFAR-10: AlexCifarNet, rates from 0.001, real images mirrored and moved by up to 4 pixels.
+
+    By fractions of a pixel too, and what comes in repeats the edge, where the paper's whole pixels reflect it.
+    """
     config.dataset, config.model.name = "cifar10", "alexcifarnet"
     config.method.update(inner_rate=0.001, augmentation="flip+translate", rows_at_once=128)
     config.method.halve_every = 1960
@@ -50,7 +53,7 @@ def cifar10(config: ConfigDict) -> ConfigDict:
 
 
 def adapt(config: ConfigDict, pool: str, held_out: str, num_networks: int = 4) -> ConfigDict:
-    """Adaptation: networks trained on another data set (python -m rcig.pretrain) learn this one from ten steps."""
+    """Adaptation: networks of another data set (python -m rcig.pretrain) learn this one in ten steps, thrice."""
     config.method.update(networks=pool, num_networks=num_networks)
     config.eval.networks = held_out
     return config

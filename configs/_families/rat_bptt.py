@@ -58,7 +58,10 @@ def small(dataset: str, ipc: int, num_steps: int) -> ConfigDict:
 
 
 def remember_the_past(dataset: str, ipc: int, bases: int = 0, num_steps: int = 500000) -> ConfigDict:
-    """Deng & Russakovsky 2022: 150 steps of SGD with momentum, all of them differentiated; optionally bases."""
+    """Deng & Russakovsky 2022: 150 steps of SGD with momentum, all of them differentiated; optionally bases.
+
+    Judged with the augmentation that it learns with: one operation a batch, drawn for each image.
+    """
     config = get_config(dataset, ipc, num_steps)
     config.method.update(window=150, horizon=150, placement="end", inner="momentum", inner_rate=0.01, clip=0.0)
     config.method.update(outer="sgd", learning_rate=0.1, batch_size=64 * cells.num_classes(dataset))
@@ -68,4 +71,5 @@ def remember_the_past(dataset: str, ipc: int, bases: int = 0, num_steps: int = 5
     config.initialization = "xavier"
     config.eval.update(num_networks=10, optimiser="plain_momentum", learning_rate=0.01)
     config.eval.update(num_steps=0, num_epochs=299, batch_size=640)
+    config.eval.update(augmentation=config.method.augmentation, plain=False)
     return config

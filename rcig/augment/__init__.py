@@ -33,7 +33,8 @@ def find(name: str, draw: Draw | None = None) -> Augmentation:
 
     ``[family:]operation_operation...`` draws one of the operations, ``[family:]operation+operation...`` applies all.
     Parameters are drawn for each image; the operation too, but for DSA's family, where it is one for the batch; unless
-    ``draw`` says otherwise. Raises: UserError that lists the known families or operations.
+    ``draw`` says otherwise. Raises: UserError that lists the known families or operations; when it is called, for what
+    is no image.
     """
     if name in ("", "none"):
         return lambda key, images: images
@@ -47,7 +48,16 @@ def find(name: str, draw: Draw | None = None) -> Augmentation:
         if operation not in module.OPERATIONS:
             raise unknown("augmentation", operation, module.OPERATIONS)
     operations = [module.OPERATIONS[operation] for operation in called]
-    return all_of(operations, draw or usual) if together else one_of(operations, module.nothing, draw or usual)
+    change = all_of(operations, draw or usual) if together else one_of(operations, module.nothing, draw or usual)
+
+    def augment(key, images):
+        if images.ndim != 4:
+            raise UserError(
+                f"augmentation {name!r} wants images (H, W, C), not examples {images.shape[1:]}; leave it out"
+            )
+        return change(key, images)
+
+    return augment
 
 
 def siamese(name: str, num_groups: int) -> Callable[[Key, jax.Array, jax.Array], jax.Array]:

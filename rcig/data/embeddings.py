@@ -51,7 +51,7 @@ def trained(sentences: Sequence[np.ndarray], num_words: int, dim: int, cache_dir
         counts = cooccurrence(tokens, np.repeat(np.arange(len(lengths)), lengths), num_words)
         return {"table": factorised(ppmi(counts), dim)}
 
-    return np.asarray(cache.remember(cache_dir, digest, build)["table"]), recipe | {"digest": digest}
+    return np.array(cache.remember(cache_dir, digest, build)["table"]), recipe | {"digest": digest}
 
 
 def cooccurrence(tokens: np.ndarray, sentence: np.ndarray, num_words: int, window: int = WINDOW) -> sparse.csr_matrix:

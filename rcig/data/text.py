@@ -132,9 +132,9 @@ def read(
     train, test = (list(number(part, words)) for part in (texts.train_texts, texts.test_texts))
     if embeddings:
         table, told = from_file(Path(embeddings).expanduser(), words, embedding_dim)
-        table[: len(SPECIALS)] = 0  # whatever the file says of them
     else:
         table, told = trained(train, len(words), embedding_dim or _DEFAULT_DIM, cache_dir)
+    table[: len(SPECIALS)] = 0  # whatever a file, or texts that hold these very words, say of them
     told |= {"vocabulary": len(words), "length": length, "dim": table.shape[1], "words": "lower case, by whitespace"}
     return Raw(
         padded(train, length),

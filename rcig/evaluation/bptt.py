@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ class Bptt:
     """The options ``eval.*``. ``networks``, ``networks_seed`` and ``label_softmax`` are those of the method."""
 
     num_networks: int = 20  # of a pool: so many of its first; there is one fixed network only
-    networks: str = "random"  # random, fixed, or the folder of a pool of held-out networks
+    networks: str = "random"  # random, fixed, or the folder of a pool of held-out networks, which must be named
     networks_seed: int = 0
     label_softmax: bool = False
     attack: tuple[int, ...] = ()  # (attacked class, target class)
@@ -49,6 +50,11 @@ class Bptt:
     def __post_init__(self):
         must_be_positive("eval", self, "num_networks", "steps", "rate_rows", "test_chunk")
         schedule.check_attack("eval", self.attack)
+        if not self.networks:
+            raise UserError(
+                "eval.networks must be named where method.networks is a pool: a pool that the set never met (python -m "
+                "rcig.pretrain, another seed), or random"
+            )
         if self.flip:
             raise UserError(
                 "eval.flip must be False: protocol bptt follows the set's schedule; use --protocol=standard"
@@ -61,9 +67,9 @@ PRESETS: dict[str, dict[str, Any]] = {"bptt": {}}
 def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, protocol: Bptt) -> Result:
     """Return the test accuracies of networks trained by the set's schedule.
 
-    ``details`` holds accuracy_before (step 0) and, for an attack, attack_success, the share of the attacked class's
-    test examples that are taken for the target class, before and after, and as ``measures`` that and the accuracies by
-    the modified labels and of every class. Raises UserError for a set that does not fit.
+    ``details`` holds accuracy_before (step 0), the name of a pool, and for an attack attack_success, the share of the
+    attacked class's test examples that are taken for the target class, before and after, and as ``measures`` that and
+    the accuracies by the modified labels and of every class. Raises UserError for a set that does not fit.
     """
     check_fits(synthetic, dataset)
     schedule.check_attack("eval", protocol.attack, dataset.num_classes)
@@ -74,7 +80,9 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         synthetic = _with_best_rate(key_rate, synthetic, dataset, model, protocol)
     learned = _learn(model, label_softmax, key_train, networks, jax.tree.map(jnp.asarray, synthetic))
     test = partial(training.test_accuracy, model, chunk=protocol.test_chunk)
-    details = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
+    details: dict[str, Any] = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
+    if protocol.networks not in ("fixed", "random"):
+        details["networks"] = Path(protocol.networks).name
     if protocol.attack:
         attacked = _attacked(dataset, protocol.attack)
         before, after = test(networks, attacked), test(learned, attacked)
