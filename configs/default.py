@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.data.embeddings = ""  # texts: a GloVe text file; empty: word vectors are trained on the train split
     config.data.embedding_dim = 0  # texts: numbers a word
     config.preprocessing = (
-        "default"  # none, standard, zca, dc_standard, mtt_zca; default: what RCIG uses for the data set
+        "default"  # none, standard, zca, dc_standard, mtt_zca, mtt_standard; default: what RCIG uses for the data set
     )
     config.ipc = 1  # synthetic examples per class
     config.initialization = "real"  # where the synthetic set starts: real, noise, normal, unit, xavier, average,

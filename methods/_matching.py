@@ -47,24 +47,27 @@ def check(method: Method, *positive: str) -> None:
 
 def start(synthetic: Synthetic, optimizer: optax.GradientTransformation, formation: int = 1) -> Images:
     """Return the images at step 0. Raises UserError for a set that cannot be matched class by class."""
-    num_classes = synthetic.labels.shape[1]
-    if len(synthetic.inputs) % num_classes:
-        raise UserError(
-            f"{len(synthetic.inputs)} synthetic examples do not divide over {num_classes} classes; "
-            "start from as many of every class"
-        )
-    tiles.check(synthetic.inputs.shape, num_classes, formation)
+    _check_rows(synthetic)
+    tiles.check(synthetic.inputs.shape, synthetic.labels.shape[1], formation)
     stored = tiles.fold(jnp.asarray(synthetic.inputs), formation)
     return Images(stored, jnp.asarray(synthetic.labels), optimizer.init(stored))
 
 
 def check_start(synthetic: Synthetic) -> None:
     """Raise UserError unless the labels say of every row the class it is matched with: see `classes_of`."""
-    num_rows, num_classes = synthetic.labels.shape
-    if num_rows % num_classes == 0 and (np.argmax(synthetic.labels, 1) != classes_of(synthetic)).any():
+    _check_rows(synthetic)
+    if (np.argmax(synthetic.labels, 1) != classes_of(synthetic)).any():
         raise UserError(
             "this method learns as many rows of every class, in the order of the classes, and the labels say "
             "otherwise; leave config.init_labels empty, and config.labels such that a row's largest label is its class"
+        )
+
+
+def _check_rows(synthetic: Synthetic) -> None:
+    num_rows, num_classes = synthetic.labels.shape
+    if num_rows % num_classes:
+        raise UserError(
+            f"{num_rows} synthetic examples do not divide over {num_classes} classes; start from as many of every class"
         )
 
 

@@ -32,7 +32,7 @@ class DistributionMatching:
     batch_size: int = 256  # real examples of each class a step
     learning_rate: float = 1.0  # of the images; the paper's is 10 from 100 images per class on
     momentum: float = 0.5
-    augmentation: str = "dsa:color_crop_cutout_flip_scale_rotate"  # none: nothing; digits are not flipped
+    augmentation: str = "dsa:color_crop_cutout_flip_scale_rotate"  # none: nothing; for digits leave out flip
     formation: int = 1  # f: an image stores f^2 examples, made small; ipc counts examples
     rows_at_once: int = 0  # of a network pass without batch norm; 0 chooses by platform
 

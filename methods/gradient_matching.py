@@ -11,8 +11,8 @@ a network.
 A network with batch norm is matched with its running statistics, which 16 real examples of every class move first, as
 in the reference.
 Deviations: minibatches of a set larger than ``network_batch_size`` are independent draws, not passes over the set; the
-16 examples are the first of the real batch; a class with fewer than ``batch_size`` examples is gone through again,
-where the reference's batch shrinks.
+16 examples are the first of the real batch (under pmap of each device's part, whose statistics are averaged); a class
+with fewer than ``batch_size`` examples is gone through again, where the reference's batch shrinks.
 """
 
 from collections.abc import Callable

@@ -32,6 +32,7 @@ from flax import struct
 from methods import _matching
 from rcig import augment, losses, schedule, sharding, trajectories, unroll
 from rcig.errors import UserError, unknown
+from rcig.files import write
 from rcig.training import map_networks
 from rcig.types import Batch, Dataset, Key, Metrics, Model, PyTree, Synthetic
 
@@ -71,7 +72,7 @@ class TrajectoryMatching:
     inner_rate: float = 0.01  # where the student's rate starts
     minibatch: int = 0  # synthetic examples a student's step; 0: all
     segments: int = 1  # students a step; a multiple of the number of devices
-    augmentation: str = "dsa:color_crop_cutout_flip_scale_rotate"  # of experts and students; digits are not flipped
+    augmentation: str = "dsa:color_crop_cutout_flip_scale_rotate"  # of experts and students; for digits leave out flip
     experts: str = ""  # folder of recorded experts, which runs may share; empty: the run's own
     num_experts: int = 100
     recorded_epochs: int = 50  # of every expert
@@ -94,24 +95,31 @@ class TrajectoryMatching:
             )
 
     def prepare(self, key: Key, dataset: Dataset, start: Synthetic, folder: Path) -> tuple[Self, Dataset, Synthetic]:
-        """Record the experts that are missing. The loop then draws from their snapshots (N, P), labelled by epoch."""
+        """Record the experts that are missing. The loop then draws from their snapshots (N, P), labelled by epoch.
+
+        Raises UserError for others than those with which the run in the folder began.
+        """
         self.check_start(start)
         expert = trajectories.Expert(
             self.recorded_epochs, self.batch_size, self.expert_learning_rate, self.augmentation
         )
         place = Path(self.experts) if self.experts else Path(folder) / "experts"
         snapshots = trajectories.record(key, self.model, dataset, expert, self.num_experts, place)
+        told, known = trajectories.fingerprint(place, self.num_experts), folder / "experts.sha256"
+        if known.exists() and known.read_text() != told:
+            raise UserError(
+                f"{place} holds other experts than those with which the run in {folder} began; put these back, or use "
+                "another --workdir"
+            )
+        write(known, told.encode())
         epochs = np.tile(np.arange(snapshots.shape[1], dtype=np.int32), len(snapshots))
         return self, replace(dataset, train=Batch(snapshots.reshape(-1, snapshots.shape[2]), epochs)), start
-
-    def complete(self, key: Key, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
-        """Do nothing: the experts stay for other runs."""
 
     check_start = staticmethod(_matching.check_start)
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the set as it is, at rest."""
-        start = _matching.start(synthetic, self.augmentation, optax.identity()).synthetic
+        start = _matching.start(synthetic, optax.identity()).synthetic
         learned = Learned(start.inputs, start.labels, jnp.asarray(self.inner_rate, start.inputs.dtype))
         return State(learned, optax.tree.zeros_like(learned))
 

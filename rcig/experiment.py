@@ -37,6 +37,8 @@ def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
     """Return ``(key, synthetic, **changes) -> Result``: networks of ``config.eval.model``, the config's protocol."""
     module, model = find("rcig.evaluation", config.eval.protocol), make_model(config.eval.model, dataset)
     options = configs.options(config.eval)
+    if options.get("augmentation") == "none":
+        options["augmentation"] = ""  # one word for it: protocols ask whether there is any
     module.make(**options)  # what is wrong with them is said now, not after the distillation
 
     def judge(key, synthetic, **changes):
@@ -70,9 +72,9 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
     layout = sharding.layout(config.parallel)
     with claimed(config, workdir):
         make = find("methods", config.method.name).make
-        one_stage = isinstance(make, type) and not hasattr(make, "prepare")  # of a function one cannot know yet
+        ends = isinstance(make, type) and not hasattr(make, "complete")  # with the loop; of a function one cannot know
         begun = _begun(workdir)
-        if begun is not None and begun.card["step"] == config.num_steps and one_stage:
+        if begun is not None and begun.card["step"] == config.num_steps and ends:
             return begun
         dataset = load_dataset(config)
         if begun is not None and not same_data(begun.card, dataset):  # its steps would not be those of any one run
@@ -82,10 +84,9 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             )
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = make(model, **configs.options(config.method))
-        pipeline = hasattr(method, "prepare")
         start = make_start(config, dataset)
         key_prepare, key_complete = (jax.random.fold_in(jax.random.key(config.seed), stream) for stream in (4, 5))
-        if pipeline:
+        if hasattr(method, "prepare"):
             stage, drawn, start = method.prepare(key_prepare, dataset, start, workdir)
         else:
             stage, drawn = method, dataset
@@ -111,7 +112,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             write_schedule(workdir, synthetic, decoded, dataset.class_names, step)
 
         synthetic = loop.run(stage, drawn, start, schedule, workdir, layout, evaluate=evaluate, publish=publish)
-        if pipeline:
+        if hasattr(method, "complete"):
             method.complete(key_complete, synthetic, dataset, workdir)
         return seal(synthetic, make_card(config, dataset, config.num_steps))
 

@@ -13,8 +13,8 @@ idc, idc_i         data.pt of IDC, a list [images, class numbers] of pixels in [
 kip                npz of KIP: images (M, H, W, C) and centred labels
 npz, safetensors   ours, and anybody's with images (or inputs) and labels
 
-Inputs stay in the space of their maker: preprocess test examples alike (KIP's images have unit norm; MTT's whitened
-sets want preprocessing mtt_zca, VICO's dc_standard, and their cards say so). IDC's pixels are encoded as real ones.
+Inputs stay in the space of their maker: preprocess test examples alike (KIP's images have unit norm; VICO's sets want
+preprocessing dc_standard, MTT's mtt_zca or mtt_standard, which no file says). IDC's pixels are encoded as real ones.
 """
 
 import io
@@ -102,7 +102,11 @@ def adopt(
     path, format = content.path, content.format
     named = {_NAMES.get(key, key): value for key, value in content.arrays.items()}
     if format in _PIXELS:
-        named["inputs"] = encode(named["inputs"])
+        try:
+            named["inputs"] = encode(named["inputs"])
+        except ValueError:
+            shape = np.shape(named["inputs"])
+            raise UserError(f"{path}: the data set has no images {shape[1:]}; choose the one it was made for") from None
     inputs, labels = (_real(named.get(key), key, path) for key in ("inputs", "labels"))
     if inputs.ndim == 4 and inputs.shape[-1] not in (1, 3):
         if inputs.shape[1] not in (1, 3):

@@ -9,6 +9,7 @@ trained on its set (Zhao et al. 2021, table 2). An architecture that a run was n
 
 import json
 import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,19 @@ def main() -> None:
 
 
 def read(runs: Sequence[Path]) -> Matrix:
-    """Return what eval.py left in the workdirs. Raises UserError for one without it."""
+    """Return what eval.py left in the workdirs. Raises UserError for one without it, or of another data set.
+
+    Warns of rows that were measured in different ways.
+    """
     matrix: Matrix = {}
+    told: dict[str, set[str]] = {name: set() for name in ("dataset", "ipc", "preset", "options")}
     for run in runs:
         path = run / "eval-cross_arch.json"
         try:
-            row = json.loads(path.read_bytes())["architectures"]
+            report = json.loads(path.read_bytes())
+            row = report["architectures"]
+            for name in told:
+                told[name].add(str(report.get(name)))
             matrix[run.resolve().name] = {name: {key: float(of[key]) for key in _CELL} for name, of in row.items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(
@@ -56,6 +64,11 @@ def read(runs: Sequence[Path]) -> Matrix:
             ) from None
     if len(matrix) < len(runs):
         raise UserError(f"two of {', '.join(map(str, runs))} have the same name; rename a workdir")
+    if len(told["dataset"]) > 1:
+        raise UserError(f"the runs are of different data sets, {', '.join(sorted(told['dataset']))}; name those of one")
+    for name, values in told.items():
+        if len(values) > 1:
+            warnings.warn(f"the rows differ in {name}: {', '.join(sorted(values))}", stacklevel=2)
     return matrix
 
 

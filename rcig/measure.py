@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rcig import artefact, baselines, experiment, label_starts
@@ -66,6 +67,8 @@ def _evaluate(
     if distilled.card["step"] < wanted:
         warnings.warn(f"the set is that of step {distilled.card['step']} of {wanted}", stacklevel=2)
     config = _with_pool(config, distilled)
+    for doubt in _doubts(distilled, config, dataset):
+        warnings.warn(doubt, stacklevel=2)
     judge = experiment.make_judge(config, dataset)
     key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
     labels = label_starts.LabelStart(**config.labels.to_dict())
@@ -119,6 +122,21 @@ def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> N
             f"the distilled set's words have other vectors than data set {name} now; set config.data.embeddings, "
             "vocabulary and embedding_dim as they were, and check that the files are the same"
         )
+
+
+def _doubts(distilled: artefact.Distilled, config: ConfigDict, dataset: Dataset) -> Iterator[str]:
+    """Yield what of a set the judge leaves out, or has to guess."""
+    if distilled.card["pixel_space"] == "unknown":
+        kind = dataset.preprocessing["kind"]
+        yield f"nobody says in which pixel space the set lives; {kind!r} is supposed, or set config.preprocessing"
+    if config.eval.get("loss") == "cross_entropy" and len(np.unique(distilled.labels)) > 2:
+        yield (
+            "the set's labels are learned, and eval.loss=cross_entropy takes the largest of each row; mse, "
+            "soft_cross_entropy and raw_cross_entropy take them as they are"
+        )
+    rates, rate = distilled.synthetic.learning_rates, config.eval.get("learning_rate", 0.0)
+    if rates is not None and np.size(rates) == 1 and rate:
+        yield f"the set's learned rate {np.mean(rates):.3g} is not used: eval.learning_rate is {rate}, and 0 takes it"
 
 
 def _compared(field: str, result: Any) -> dict[str, Any]:

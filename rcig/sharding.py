@@ -177,7 +177,8 @@ class Layout:
         if batch_size % self.mesh.size:
             raise UserError(
                 f"a step's batch of {batch_size} examples is not divisible by {self.mesh.size} devices; choose a "
-                f"method.batch_size that makes it a multiple of {self.mesh.size}, or fewer devices"
+                f"method.batch_size (of trajectory matching: method.segments) that makes it a multiple of "
+                f"{self.mesh.size}, or fewer devices"
             )
 
     def fitted(self, batch_size: int, batch_bytes: int, state_bytes: int) -> "Layout":

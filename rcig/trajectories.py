@@ -81,6 +81,12 @@ def record(key: Key, model: Model, dataset: Dataset, expert: Expert, count: int,
     return np.memmap(path, dtype, "r", shape=(count, *shape))
 
 
+def fingerprint(folder: Path, count: int) -> str:
+    """Return a digest of the first ``count`` experts of a folder, all of which are recorded."""
+    sha256 = json.loads((folder / "experts.json").read_text())["sha256"]
+    return json_digest([sha256[str(number)] for number in range(count)])
+
+
 def _fill(path: Path, book: _Book, missing: list[int], model: Model, dataset: Dataset, expert: Expert) -> None:
     """Train the missing experts, a few together, and put each in its place."""
     train_set, key = everything(dataset), jax.random.wrap_key_data(jnp.array(book.key, jnp.uint32))

@@ -113,5 +113,8 @@ class Pipeline(Protocol):
         ...
 
     def complete(self, key: Key, synthetic: Synthetic, dataset: Dataset, folder: Path) -> None:
-        """Do the stages after the loop: what belongs to the finished set and is no part of it."""
+        """Do the stages after the loop: what belongs to the finished set and is no part of it.
+
+        Left out where there are none: a finished run then ends at once.
+        """
         ...

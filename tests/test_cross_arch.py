@@ -170,3 +170,12 @@ def test_the_matrix_of_several_runs(tmp_path, capsys, monkeypatch):
             matrix.read([tmp_path])
     with pytest.raises(UserError, match="the same name"):
         matrix.read([Path(paths[0])] * 2)
+    told = {"architectures": runs["by_mlp"], "dataset": "digits", "ipc": 1, "preset": "dc"}
+    for other in ({"preset": "dsa"}, {"dataset": "mnist"}):
+        for path, said in zip(paths, (told, told | other), strict=True):
+            (Path(path) / "eval-cross_arch.json").write_text(json.dumps(said))
+        if "preset" in other:
+            with pytest.warns(UserWarning, match="the rows differ in preset: dc, dsa"):
+                matrix.read([*map(Path, paths)])
+    with pytest.raises(UserError, match="different data sets, digits, mnist"):
+        matrix.read([*map(Path, paths)])

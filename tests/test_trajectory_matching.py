@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -228,6 +229,11 @@ def test_the_loss_falls_on_real_experts(tmp_path):
     _, metrics = jax.jit(lambda state: jax.lax.scan(step, state, jax.random.split(KEY, 40)))(state)
     losses = np.asarray(metrics["loss"])
     assert losses[-10:].mean() < 0.6 * losses[:10].mean()
+    shutil.rmtree(tmp_path / "experts")  # the same come back, others would be another run
+    method.prepare(KEY, toy.dataset(), toy.synthetic(1), tmp_path)
+    shutil.rmtree(tmp_path / "experts")
+    with pytest.raises(UserError, match="holds other experts than those with which the run in .* began"):
+        method.prepare(jax.random.key(7), toy.dataset(), toy.synthetic(1), tmp_path)
 
 
 def test_a_set_is_judged_at_its_own_rate():
@@ -257,5 +263,6 @@ def test_the_cells_have_the_published_settings(cell, options, whitened):
     found = (method.student_steps, method.expert_epochs, method.max_start_epoch, method.learning_rate)
     found += (method.rate_learning_rate, method.inner_rate, method.minibatch)
     assert found == options and (method.expert_learning_rate, method.batch_size) == (0.01, 256)
-    assert config.preprocessing == ("mtt_zca" if whitened else "dc_standard")
+    plain = "mtt_standard" if cell.startswith("cifar100") else "dc_standard"
+    assert config.preprocessing == ("mtt_zca" if whitened else plain)
     assert method.num_experts == 100 and config.num_steps == 5000 and config.model.width == 128

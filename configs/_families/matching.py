@@ -3,8 +3,7 @@
 DC: Zhao et al., ICLR 2021; DSA: Zhao & Bilen, ICML 2021; DM: Zhao & Bilen, WACV 2023; MTT: Cazenavette et al., CVPR
 2022. The numbers of steps are those after which the papers measure: 1000 networks for DC and DSA, with a match for
 every image of a class, at most 50, and 20,000 networks for DM. (The reference takes one more before it saves.) MTT's
-paper says the best of 5000 steps. Where MTT does not whiten, CIFAR-100 has its own constants here, CIFAR-10's there.
-The functions take any data set and ipc.
+paper says the best of 5000 steps. The functions take any data set and ipc.
 """
 
 from ml_collections import ConfigDict
@@ -83,9 +82,10 @@ def mtt(dataset: str, ipc: int, num_steps: int = 5000) -> ConfigDict:
     *values, whitened = _TRAJECTORIES.get((dataset, ipc), _TRAJECTORIES["cifar10", 1])
     options = dict(zip(_TRAJECTORY_OPTIONS, values, strict=True))
     config.method = ConfigDict({"name": "trajectory_matching", "augmentation": _augmentation(dataset)} | options)
-    config.labels.name = "one_hot"  # rows that sum to 0 make a loss without a minimum, where labels are learned
     if whitened and dataset.startswith("cifar"):
         config.preprocessing = "mtt_zca"
+    elif dataset == "cifar100":
+        config.preprocessing = "mtt_standard"
     return _stepped(config, num_steps, 1)
 
 
@@ -123,6 +123,7 @@ def _common(dataset: str, ipc: int, preset: str) -> ConfigDict:
     config = default.get_config()
     config.dataset, config.ipc = dataset, ipc
     config.preprocessing = "dc_standard" if dataset in _OWN_CONSTANTS else "standard"
+    config.labels.name = "one_hot"  # rows that sum to 0 make a cross-entropy without a minimum, wherever the set goes
     config.model = ConfigDict({"name": "dc_convnet", "width": 128})
     config.eval.preset = preset
     return config

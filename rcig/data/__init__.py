@@ -33,8 +33,8 @@ def load(
 
     Args:
       data_dir: where prepared sets are; by default TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      preprocessing: ``none``, ``standard``, ``zca``, ``dc_standard``, ``mtt_zca``, or ``default``: what RCIG uses for
-        that set.
+      preprocessing: ``none``, ``standard``, ``zca``, ``dc_standard``, ``mtt_zca``, ``mtt_standard``, or ``default``:
+        what RCIG uses for that set.
       cache_dir: where decoded pixels and whitening matrices are kept; by default RCIG_CACHE, else ~/.cache/rcig.
       max_bytes: a split whose float32 inputs would be larger stays as it is and is encoded when rows are taken.
       options: of the set: ``path`` (npz, folder, tsv), ``test_path`` (tsv), ``test_fraction``, ``resolution``; of

@@ -33,15 +33,15 @@ class Standard:
     every step has its own key; rows of a large set come in shuffled passes, not independent draws. From DC's: a step
     always has ``batch_size`` rows (no shorter last batch of a pass), `rcig.augment` says how ``dc:`` operations
     interpolate, and a set made with batch norm is judged with it (DC's mode SS; its S has instance norm instead:
-    ``eval.model.norm=instance``), here without the crops, noise and longer training that DC gives such a network, which
-    ``cross_arch`` has. DC's deviations are over five sets, of 20 networks each; ours over the networks of one set.
+    ``eval.model.norm=instance``), without the crops, noise and longer training that DC gives such a network. DC's
+    deviations are over five sets, of 20 networks each; ours over the networks of one set.
     """
 
     num_networks: int = 5  # fresh networks, each with its own key
     num_steps: int = 0  # 0: by epochs; where these are 0 too, 1000 for a set of exactly 10 examples and 2000 otherwise
     num_epochs: int = 0  # DC's E: E + 1 passes over the set
     augmented_epochs: int = 0  # the same for the run with augmentation
-    loss: str = "mse"  # mse (labels as they are), cross_entropy (their largest entry), soft_cross_entropy
+    loss: str = "mse"  # of labels as they are; cross_entropy (their largest entry), soft_ or raw_cross_entropy
     # adam (warm-up, cosine to 1 %), sgd (momentum 0.9, rate / 10 after half the steps), or at a constant rate
     optimiser: str = "adam"  # plain_adam, plain_momentum, plain_sgd
     learning_rate: float = 1e-4  # peak; RCIG's authors advise 3e-4 and augmentation for a ResNet; 0: the set's own
