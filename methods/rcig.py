@@ -12,8 +12,9 @@ Deviations from the reference code, each measured or argued in its specification
 problem (the reference lets it coast on stale momentum and discards the drift); the head's kernel has no tangent, also
 in the inverse Hessian (it is analytic already; the code, not the paper, counts it twice); AdaBelief's rates are 0.9
 times the paper's, which is what the optax of its time made of them; sub-sampled gradients are scaled to be unbiased,
-and only gradients by the set are sampled: the products of the two solves take all rows; an implicit part that is not
-finite stops the run, where the reference puts zeros for it.
+and only gradients by the set, and with target_rows the inverse solve's right side, are sampled: the products of the two
+solves take all rows; Adam's solver begins every solve anew, where the reference's counts on with the network's age; an
+implicit part that is not finite stops the run, where the reference puts zeros for it.
 """
 
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class RCIG:
     problem: str = "convexified"  # or an ablation: nonlinear, naive
     solver: str = "cg"  # or "adam", the paper's
     tolerance: float = 1e-1  # cg: relative residual; smaller ones are no more accurate on digits, and slower
-    max_products: int = 20  # cg: at most so many products
+    max_products: int = 50  # cg: at most so many products; with 1000 mirrored images 20 reach the tolerance
     solver_steps: int = 20  # adam: steps of either solve
     inner_rate: float = 0.0  # adam: learning rates; 0 searches
     inverse_hvp_rate: float = 0.0
@@ -101,6 +102,8 @@ class RCIG:
             "method", self, "ridge", "learning_rate", "batch_size", "pool_size", "pool_max_steps", "pool_max_age"
         )
         must_be_positive("method", self, "solver_steps", "max_products")
+        if not 0 < self.tolerance < 1:
+            raise UserError(f"method.tolerance must lie in (0, 1), not {self.tolerance}: from 1 on nothing is solved")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"method.average_decay must lie in [0, 1), not {self.average_decay}; 0 averages nothing")
 

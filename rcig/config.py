@@ -24,7 +24,7 @@ from rcig.lookup import find
 _CHOICES = {
     "method.name": (),
     "model.name": (),
-    "eval.protocol": ("eval.flip", "eval.model."),  # and the preset, where both have it
+    "eval.protocol": ("eval.flip", "eval.augmentation", "eval.model."),  # and the preset, where both have it
     "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
     "eval.model.name": (),
 }
@@ -124,8 +124,9 @@ def _over(fields: Fields, layer: Fields) -> Fields:
     for choice, keep in _CHOICES.items():
         if choice in layer and layer[choice] != fields.get(choice):
             section = choice.rpartition(".")[0] + "."
-            if choice == "eval.protocol" and "flip" not in _defaults(find("rcig.evaluation", str(layer[choice]))):
-                keep = tuple(field for field in keep if field != "eval.flip")
+            if choice == "eval.protocol":
+                known = _defaults(find("rcig.evaluation", str(layer[choice])))
+                keep = tuple(field for field in keep if field.endswith(".") or field.removeprefix("eval.") in known)
             if choice == "eval.protocol" and _has_preset(layer[choice], fields):
                 keep = (*keep, "eval.preset")
             fields = {k: v for k, v in fields.items() if not k.startswith(section) or k.startswith(keep)}

@@ -1,5 +1,6 @@
 """From a config to a distilled set: what the first command calls, and the parts that both are made of."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -68,6 +69,10 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             f"eval_every must be 0: protocol {config.eval.protocol} wants soft labels, which are made at the end; "
             "or name others by eval.label_pool"
         )
+    decay = config.method.get("decay_steps", 0)
+    if 0 < decay < config.num_steps:
+        told = f"after method.decay_steps={decay} of num_steps={config.num_steps} the rates have fallen all the way"
+        warnings.warn(f"{told}; set both at a run's first start", stacklevel=2)
     schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
     layout = sharding.layout(config.parallel)
     with claimed(config, workdir):

@@ -227,7 +227,10 @@ def _check_finite(trace: dict[str, np.ndarray], start: int, checkpoints: Checkpo
     checkpoints.wait()
     saved = checkpoints.latest()
     where = "no state is saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
-    raise UserError(f"{', '.join(names)} became NaN or infinite at step {step}; {where}; lower method.learning_rate")
+    raise UserError(
+        f"{', '.join(names)} became NaN or infinite at step {step}; {where}; lower method.learning_rate, or raise "
+        "method.ridge where there is one"
+    )
 
 
 @contextmanager

@@ -307,6 +307,9 @@ def test_the_evaluation_follows_the_methods_networks_steps_and_flips():
     assert load("adapt_usps_to_mnist").eval.networks == "runs/pool_usps_held_out"
     assert not load("rcig_cifar10_ipc1", "method.flip=False").eval.flip and load("rcig_cifar10_ipc1").eval.flip
     assert not load("rcig_cifar10_ipc1", "eval.flip=False").eval.flip
+    with_six = load("rcig_cifar10_ipc10").eval.augmentation
+    assert with_six and load("rcig_cifar10_ipc10", "eval.protocol=cross_arch").eval.augmentation == with_six
+    assert "augmentation" not in load("rcig_cifar10_ipc10", "eval.protocol=nearest").eval
     assert load("dd_mnist_random_100", "eval.protocol=continual").eval.steps == 5
     attack = load("attack_mnist_0_to_1", "method.attack=3,5").eval
     assert (attack.attack, attack.steps, attack.epochs) == ((3, 5), 1, 1)

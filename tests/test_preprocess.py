@@ -140,7 +140,15 @@ def test_moments_do_not_depend_on_the_chunks():
     whole, parts = whitening.moments(iter([x]), 2), whitening.moments(iter([x[:7], x[7:8], x[8:]]), 2)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-13)
-    assert whole[2] == 120
+
+
+def test_fewer_images_than_a_block_has_features_leave_directions_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(whitening, "BLOCK", 2)
+    images = RNG.normal(size=(3, 4, 4, 1))  # 12 blocks of 4 features
+    fitted = whitening.fit(images, lambda x, dtype: x.astype(dtype), "few", tmp_path)
+    want, _ = whitening.matrices(whitening.moments(iter([images]), 2)[1], 3)
+    np.testing.assert_allclose(fitted.matrix, want, rtol=1e-6)
+    assert np.isclose(np.linalg.eigvalsh(want), 1).sum() == 1
 
 
 def test_zca_refuses_what_is_no_picture_and_what_is_too_large(fit):

@@ -209,7 +209,9 @@ def _whitened(kind: str, before: Preprocessing, raw: Raw, cache_dir: Path, relat
             f"not for {raw.train_inputs.dtype} of shape {raw.train_inputs.shape}: use 'standard' or 'none'"
         )
     parameters = (before.mean, before.std, whitening.REGULARISER, whitening.BLOCK)
-    key = cache.digest(raw.train_inputs, *parameters, *([] if relative else ["absolute"]))
+    variant = [] if relative else ["absolute"]
+    variant += ["images"] if whitening.block_factor(raw.train_inputs.shape[1:]) > 1 else []  # blocks counted once
+    key = cache.digest(raw.train_inputs, *parameters, *variant)
     fitted = whitening.fit(raw.train_inputs, before.standardise, key, cache_dir, relative)
     return Preprocessing(kind, before.mean, before.std, True, fitted)
 

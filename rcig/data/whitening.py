@@ -5,10 +5,9 @@ and Sigma + eps I = U diag(s) U^T,
 
     encode(x) = (x - mu) W,    W = U s^(-1/2) U^T,    decode(z) = z W^-1 + mu,    W^-1 = U s^(1/2) U^T
 
-as in the RCIG reference (r = 0.1); or eps = r, as MTT's. Where there are fewer observations N than features d, the
-entries of s beyond the N-th largest are 1. Images larger than 64 pixels are taken apart into interleaved (polyphase)
-sub-images of 64 x 64, which share one W made from the mean of their covariances; each keeps its own mu, and each is an
-observation.
+as in the RCIG reference (r = 0.1); or eps = r, as MTT's. Where there are fewer images N than features d, the entries of
+s beyond the N-th largest are 1. Images larger than 64 pixels are taken apart into interleaved (polyphase) sub-images of
+64 x 64, of d features each, which share one W made from the mean of their covariances; each keeps its own mu.
 """
 
 import logging
@@ -67,8 +66,8 @@ def fit(images: np.ndarray, standardise: Standardise, key: str, cache_dir: Path,
     return Whitening(**{name: np.asarray(array) for name, array in fitted.items()}, factor=factor, digest=key)
 
 
-def moments(chunks: Iterator[np.ndarray], factor: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the block means (F*F, d), the mean of the blocks' covariances (d, d), and the number of observations.
+def moments(chunks: Iterator[np.ndarray], factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the block means (F*F, d) and the mean of the blocks' covariances (d, d).
 
     Args: chunks of standardised images, float64, whose mean is near 0 (so that one pass loses no digits).
     """
@@ -78,11 +77,11 @@ def moments(chunks: Iterator[np.ndarray], factor: int) -> tuple[np.ndarray, np.n
         flat = blocks.reshape(-1, blocks.shape[-1])
         total, gram, count = total + blocks.sum(0), gram + flat.T @ flat, count + len(flat)
     mean = total * (factor**2 / count)
-    return mean, gram / count - mean.T @ mean / factor**2, count
+    return mean, gram / count - mean.T @ mean / factor**2
 
 
 def matrices(covariance: np.ndarray, count: int, relative: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return W and its inverse (d, d) for a covariance (d, d) of ``count`` observations, in its precision."""
+    """Return W and its inverse (d, d) for a covariance (d, d) of ``count`` images, in its precision."""
     features = len(covariance)
     values, vectors = np.linalg.eigh(covariance)  # ascending
     spectrum = values + REGULARISER * (np.trace(covariance) / features if relative else 1)
@@ -124,7 +123,7 @@ def _fit(images: np.ndarray, standardise: Standardise, factor: int, relative: bo
     rows = max(1, 2**27 // (8 * int(np.prod(images.shape[1:]))))  # 128 MB a chunk
     chunks = (standardise(images[start : start + rows], np.float64) for start in range(0, len(images), rows))
     _log.info("fitting ZCA to %d images; the result is cached", len(images))
-    mean, covariance, count = moments(chunks, factor)
-    matrix, inverse = matrices(covariance, count, relative)
+    mean, covariance = moments(chunks, factor)
+    matrix, inverse = matrices(covariance, len(images), relative)
     fitted = {"matrix": matrix, "inverse": inverse, "mean": mean}
     return {name: array.astype(np.float32) for name, array in fitted.items()}

@@ -57,6 +57,8 @@ class Standard:
         must_be_positive("eval", self, "num_networks", "test_chunk")
         if min(self.num_steps, self.num_epochs, self.augmented_epochs, self.warmup_steps) < 0:
             raise UserError(f"steps and epochs must not be negative; 0 means the rule ({self})")
+        if self.weight_decay and self.optimiser != "sgd":
+            raise UserError(f"eval.weight_decay is of optimiser sgd, not of {self.optimiser}; set it to 0")
         for augmentation in {"", self.augmentation}:
             self.recipe(10, augmentation)  # checks the names
 
