@@ -50,8 +50,11 @@ def test_standard_constants_are_those_of_the_table_or_measured(fit):
     measured = fit("standard", "mine", mine)
     np.testing.assert_allclose(measured.mean, (mine.train_inputs / 255).mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(measured.std, (mine.train_inputs / 255).std((0, 1, 2)), rtol=1e-12)
-    for kind, std in (("standard", (0.2470, 0.2435, 0.2616)), ("dc_standard", (0.2023, 0.1994, 0.2010))):
-        fitted = fit(kind, "cifar10", mine)
+    dc = (0.2023, 0.1994, 0.2010)
+    constants = {("standard", "cifar10"): (0.2470, 0.2435, 0.2616), ("dc_standard", "cifar10"): dc}
+    constants |= {("mtt_standard", name): dc for name in ("cifar10", "cifar100")}
+    for (kind, name), std in constants.items():
+        fitted = fit(kind, name, mine)
         expected = (mine.test_inputs / 255 - np.array([0.4914, 0.4822, 0.4465])) / np.array(std)
         np.testing.assert_allclose(fitted.encode(mine.test_inputs), expected, atol=2e-6)
         assert fitted.describe()["std"] == list(std)
