@@ -126,7 +126,8 @@ def check_space(distilled: artefact.Distilled, dataset: Dataset, name: str) -> N
 
 def _doubts(distilled: artefact.Distilled, config: ConfigDict, dataset: Dataset) -> Iterator[str]:
     """Yield what of a set the judge leaves out, or has to guess."""
-    if distilled.card["pixel_space"] == "unknown":
+    theirs = distilled.card["method"] in ("rcig", "frepo")  # what default preprocessing is
+    if distilled.card["pixel_space"] == "unknown" and not theirs:
         kind = dataset.preprocessing["kind"]
         yield f"nobody says in which pixel space the set lives; {kind!r} is supposed, or set config.preprocessing"
     if config.eval.get("loss") == "cross_entropy" and len(np.unique(distilled.labels)) > 2:

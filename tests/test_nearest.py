@@ -105,6 +105,18 @@ def test_the_set_of_an_unfinished_run_says_so(few, digits):
         measure.evaluate(dataclasses.replace(few, card=few.card | {"step": 5}), dataset=digits)
 
 
+def test_what_the_judge_leaves_out_or_guesses_is_said(few, digits):
+    found = few.synthetic._replace(labels=few.labels + 0.1 * np.arange(4)[:, None], learning_rates=np.full((1, 1), 0.2))
+    strange = experiment.seal(found, few.card | {"pixel_space": "unknown", "method": "mtt"})
+    judge = {"eval.protocol": "standard", "eval.preset": "dc", "eval.num_steps": 1, "eval.num_networks": 1}
+    config = configs.change(configs.from_dict(few.card["config"]), judge | {"eval.model.width": 4})
+    with pytest.warns(UserWarning) as caught:
+        measure.evaluate(strange, config, digits, compare=())
+    told = [str(one.message) for one in caught]
+    assert len(told) == 3 and "in which pixel space" in told[0] and "takes the largest of each row" in told[1]
+    assert "learned rate 0.2 is not used: eval.learning_rate is 0.01, and 0 takes it" in told[2]
+
+
 def test_by_default_only_random_examples_are_compared(few, digits):
     result = measure.evaluate(few, dataset=digits, full_data_steps=1)
     assert [name for name in result if name.startswith("baseline")] == ["baseline_random", "baseline_random_std"]
