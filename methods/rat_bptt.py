@@ -14,8 +14,8 @@ Deviations from the reference: N is drawn anew for every step, not every pass ov
 images share one draw of the augmentation a class (Deng & Russakovsky: of the whole batch); real batches are uniform
 draws (theirs have 64 images of every class); whitening is RCIG's, where the reference first takes every image's mean
 away and gives it norm 1; inner="momentum" has no weight decay (theirs 5e-4, Deng & Russakovsky's none); evaluation
-selects nothing on the test split. Boosting, which adds images to those that stay
-as they are, is not there: the paper's sizes and rates for it are not known.
+selects nothing on the test split. Boosting, which adds images to those that stay as they are, is not there: the paper's
+sizes and rates for it are not known.
 """
 
 from dataclasses import dataclass
