@@ -30,7 +30,7 @@ from rcig import augment, losses, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
-from rcig.schedule import check_targets, inner_loss
+from rcig.schedule import check_norm, check_targets, inner_loss
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 PLACEMENTS = ("random", "end")
@@ -116,6 +116,7 @@ class RaTBPTT:
         """Take one outer step."""
         key_network, key_window, key_train = jax.random.split(key, 3)
         variables = self.model.init(key_network)
+        check_norm(variables)
         last = self.horizon - self.window
         first = jax.random.randint(key_window, (), 0, last + 1) if self.placement == "random" else jnp.int32(last)
 

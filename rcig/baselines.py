@@ -8,6 +8,7 @@ optimised                               of 20 random real sets the one whose net
 """
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,11 +48,11 @@ def make(
         if name not in NAMES:
             raise unknown("baseline", name, NAMES)
     chosen, key_network = dict.fromkeys(["real", *names] if names else []), jax.random.fold_in(key, 1)
-    observed = coreset.observe(key_network, model, dataset) if coreset.SELECTIONS.keys() & chosen else None
+    observe = functools.cache(lambda: coreset.observe(key_network, model, dataset))
 
     def draw(name: str, key: Key) -> Synthetic:
         if name in coreset.SELECTIONS:
-            made = coreset.select(name, key, dataset, ipc, classes, observed)
+            made = coreset.select(name, key, dataset, ipc, classes, observe())
         else:
             made = initialize(name, key, dataset, ipc, classes)
         return label_starts.relabelled(labels, made)

@@ -32,6 +32,7 @@ _CHOICES = {
 _SHARED = ("networks", "networks_seed", "steps", "label_softmax", "attack", "flip", "kernel", "depth", "ridge")
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
+_JUDGED = ("dataset", "data.", "preprocessing", "labels.", "precision", "x64", "eval.model.")  # an evaluation's fields
 _FREE = ("data_dir", "eval_every", "eval.")  # fields on which no step depends
 
 
@@ -65,6 +66,13 @@ def beyond_preset(config: ConfigDict) -> dict[str, Any]:
     preset = _eval_section(flat(config.to_dict()))
     same = lambda name: name not in preset or config.eval[name] == preset[name]
     return {name: value for name, value in options(config.eval).items() if not same(name) and "/" not in str(value)}
+
+
+def elsewhere(config: ConfigDict, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what else an evaluation depends on and is not as a card's config ``said``; no places on this machine."""
+    now, before = flat(config.to_dict()), flat(said)
+    other = [name for name in now if name.startswith(_JUDGED) and before.get(name, now[name]) != now[name]]
+    return {name.removeprefix("eval."): now[name] for name in other if "/" not in str(now[name])}
 
 
 def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:

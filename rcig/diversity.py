@@ -16,6 +16,7 @@ likeness and MMD too; their features and kernel are not published, so their numb
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,10 @@ def report(runs: Sequence[Path]) -> dict[str, Row]:
     labels = np.asarray(dataset.train.labels)
     every = np.concatenate([rows_of(dataset, k)[:MOST] for k in range(dataset.num_classes)])
     images, classes = np.asarray(dataset.train.inputs[every]), labels[every]
-    drawn = real(jax.random.key(config.seed), dataset, first.card["ipc"])
+    drawn = real(experiment.judges_key(config.seed), dataset, first.card["ipc"], first.classes)
+    if len({(one.card["ipc"], *one.classes) for one in sets.values()}) > 1:
+        told = "the measures depend on the number of examples and classes, in which the sets differ"
+        warnings.warn(f"{told}; random real is as the first", stacklevel=2)
     compared = {name: (one.inputs, np.argmax(one.labels, 1)) for name, one in sets.items()}
     compared |= {"random real": (drawn.inputs, np.argmax(drawn.labels, 1)), "all real": (images, classes)}
     for one in sets.values():

@@ -19,7 +19,7 @@ from rcig.initialize import initialize
 from rcig.lookup import find
 from rcig.render_schedule import write_schedule
 from rcig.sentences import write_sentences
-from rcig.types import Dataset, Model, Synthetic
+from rcig.types import Dataset, Key, Model, Synthetic
 
 
 def load_dataset(config: ConfigDict) -> Dataset:
@@ -46,6 +46,14 @@ def make_judge(config: ConfigDict, dataset: Dataset) -> Callable[..., Any]:
         return module.evaluate(key, synthetic, dataset, model, module.make(**options | changes))
 
     return judge
+
+
+def judges_key(seed: int, step: int = 0) -> Key:
+    """Return an evaluation's key, far from the run's streams 0 to 5: its networks are none that the set has met.
+
+    (``jax.random.split(key, n)[i]`` is ``fold_in(key, i)``, so streams that are split must not lie side by side.)
+    """
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1 << 20), step)
 
 
 def make_start(config: ConfigDict, dataset: Dataset) -> Synthetic:
@@ -97,7 +105,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             stage, drawn = method, dataset
 
         def evaluate(step: int, synthetic: Synthetic) -> dict[str, float]:
-            result = judge(jax.random.key(step), synthetic)
+            result = judge(judges_key(config.seed, step), synthetic)
             return {"test_accuracy": result.accuracy, "test_std": result.std}
 
         def publish(step: int, synthetic: Synthetic) -> None:

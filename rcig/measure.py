@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from rcig.errors import UserError
 from rcig.evaluation.standard import check_fits
 from rcig.initialize import everything
 from rcig.types import Dataset
+
+_NOT_OF_ALL = {
+    "bptt": "protocol bptt follows a set's schedule, and all data have none",
+    "nas": "protocol nas compares with networks trained on all data anyway",
+}
 
 
 def evaluate(
@@ -41,10 +47,8 @@ def evaluate(
     config = configs.change(config, {f"eval.{name}": value for name, value in options.items()})
     if full_data_steps < 0:
         raise UserError(f"--full_data_steps must not be negative, not {full_data_steps}; 0 trains on the set alone")
-    if full_data_steps and config.eval.protocol == "bptt":
-        raise UserError(
-            "protocol bptt follows a set's schedule, and all data have none; --protocol=standard trains on all data"
-        )
+    if full_data_steps and config.eval.protocol in _NOT_OF_ALL:
+        raise UserError(f"{_NOT_OF_ALL[config.eval.protocol]}; --protocol=standard trains on all data")
     began = time.monotonic()
     with _number_formats(config):
         report = _evaluate(distilled, config, dataset, full_data_steps, compare)
@@ -70,8 +74,10 @@ def _evaluate(
     for doubt in _doubts(distilled, config, dataset):
         warnings.warn(doubt, stacklevel=2)
     judge = experiment.make_judge(config, dataset)
-    key, key_random, key_draw, key_full = jax.random.split(jax.random.key(config.seed), 4)
+    key, key_random, key_draw, key_full = jax.random.split(experiment.judges_key(config.seed), 4)
     labels = label_starts.LabelStart(**config.labels.to_dict())
+    if config.eval.get("loss", "mse") != "mse":  # a cross-entropy of centred labels has no minimum
+        labels = replace(labels, name="one_hot")
     rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
     model = experiment.make_model(config.eval.model, dataset)
     compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config))
@@ -86,17 +92,17 @@ def _evaluate(
         **result.summary(),
         "seed": config.seed,
         "augmentation": result.augmentation,
-        "options": configs.beyond_preset(config),
+        "options": configs.beyond_preset(config) | configs.elsewhere(config, distilled.card["config"]),
         **result.details,
     }
     for name, start in compared.items():
-        baseline, field = judge(key_random, start), f"baseline_{'random' if name == 'real' else name}"
-        report |= {field: baseline.accuracy, f"{field}_std": baseline.std} | _compared(field, baseline)
+        field = f"baseline_{'random' if name == 'real' else name}"
+        report |= _compared(field, partial(judge, key_random, start))
     if full_data_steps:
         trained = {"num_steps": full_data_steps, "flip": False}
         changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
-        full = judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
-        report |= {"full_data": full.accuracy, "full_data_std": full.std} | _compared("full_data", full)
+        full = lambda: judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
+        report |= _compared("full_data", full) | {"full_data_steps": full_data_steps}
     return report
 
 
@@ -140,9 +146,20 @@ def _doubts(distilled: artefact.Distilled, config: ConfigDict, dataset: Dataset)
         yield f"the set's learned rate {np.mean(rates):.3g} is not used: eval.learning_rate is {rate}, and 0 takes it"
 
 
-def _compared(field: str, result: Any) -> dict[str, Any]:
-    """Return what a protocol measured of another set and wants beside the same of the distilled one."""
-    return {f"{field}_{part}": result.details[part] for part in ("measures", "chart") if part in result.details}
+def _compared(field: str, measure: Callable[[], Any]) -> dict[str, Any]:
+    """Return the numbers of another set, and what a protocol wants beside the same of the distilled one.
+
+    None, and a warning, where it cannot be measured: what is known of the distilled set is not lost.
+    """
+    try:
+        result = measure()
+    except UserError as error:
+        warnings.warn(f"no {field}: {error}", stacklevel=2)
+        return {}
+    told = {field: result.accuracy, f"{field}_std": result.std}
+    if result.augmented:
+        told |= {f"{field}_augmented": result.augmented.accuracy, f"{field}_augmented_std": result.augmented.std}
+    return told | {f"{field}_{part}": result.details[part] for part in ("measures", "chart") if part in result.details}
 
 
 def _with_pool(config: ConfigDict, distilled: artefact.Distilled) -> ConfigDict:

@@ -34,9 +34,11 @@ def table(result: Mapping[str, Any]) -> str:
         rows.append(("distilled, with augmentation", result["accuracy_augmented"], result["std_augmented"]))
     rows += [(f"  {name}", row["accuracy"], row["std"]) for name, row in result.get("architectures", {}).items()]
     shown = {key: label for name, label in BASELINES.items() if (key := f"baseline_{name}") in result}
-    rows += [(label, result[key], result[f"{key}_std"]) for key, label in shown.items()]
-    if "full_data" in result:
-        rows.append(("whole training set", result["full_data"], result["full_data_std"]))
+    shown |= {"full_data": "whole training set"} if "full_data" in result else {}
+    for key, label in shown.items():
+        rows.append((label, result[key], result[f"{key}_std"]))
+        if f"{key}_augmented" in result:
+            rows.append((f"{label}, with augmentation", result[f"{key}_augmented"], result[f"{key}_augmented_std"]))
     width = max(len(name) for name, *_ in rows)
     lines = [f"  {name:<{width}}  {100 * mean:5.1f} % ± {100 * std:.1f}" for name, mean, std in rows]
     lines += ["", *_measures(by_set(result, "measures"))] if "measures" in result else []

@@ -51,7 +51,7 @@ def table(found: Sequence[Row]) -> str:
 
 def _measured(result: Mapping[str, Any]) -> Row:
     """Return an evaluation's own fields, then its numbers."""
-    told = {name: str(result[name]) for name in ("protocol", "preset", "model") if name in result}
+    told = {name: str(result[name]) for name in ("dataset", "protocol", "preset", "model") if name in result}
     told |= {"eval.seed": str(result.get("seed", ""))}
     told |= {f"eval.{name}": _text(value) for name, value in result.get("options", {}).items()}
     return told | {name: _percent(result, name) for name in _NUMBERS[:-1] if name in result} | {"n": str(result["n"])}

@@ -26,6 +26,12 @@ def check_attack(section: str, attack: tuple[int, ...], num_classes: int = 0) ->
         raise UserError(f"{section}.attack must be two different classes{known}, attacked and target, not {attack}")
 
 
+def check_norm(variables: Variables) -> None:
+    """Raise UserError for networks with batch norm: no schedule moves the running statistics that tests would use."""
+    if "batch_stats" in variables:
+        raise UserError("a schedule moves no running statistics of batch norm; set model.norm to instance or none")
+
+
 def check_targets(labels: Array) -> None:
     """Raise UserError for rows that do not sum to more than 0: their cross-entropy has no minimum.
 
@@ -64,9 +70,10 @@ def learn(
 ) -> Variables:
     """Return the network after the set's whole schedule: E passes over D minibatches, plain SGD at rate (e, d).
 
-    Differentiable in the set and its rates. Running statistics, where a network has them, stay as they are.
-    Raises: UserError when the set has no learning rates or its rows do not split into D parts.
+    Differentiable in the set and its rates.
+    Raises: UserError when the set has no learning rates, its rows do not split into D parts, or for batch norm.
     """
+    check_norm(variables)
     if synthetic.learning_rates is None:
         raise UserError("the set has no learning rates, which protocol 'bptt' follows; use --protocol=standard")
     rates = synthetic.learning_rates

@@ -223,11 +223,11 @@ def test_what_is_missing_is_said(run, tmp_path):
         measure.evaluate(dataclasses.replace(distilled, folder=None))
     artefact.save(tmp_path / "distilled", distilled.synthetic, distilled.card)
     (tmp_path / "soft_labels").symlink_to(run / "soft_labels")
-    with pytest.raises(UserError, match="of a run with a teacher, and holds none"):
-        measure.evaluate(artefact.load(tmp_path))
+    with pytest.warns(UserWarning, match="no baseline_random: .* of a run with a teacher, and holds none"):
+        assert measure.evaluate(artefact.load(tmp_path))["accuracy"] > 0  # what is known of the set itself is not lost
     said = config.from_dict(distilled.card["config"])
     model = experiment.make_model(said.model, experiment.load_dataset(said))
     with Checkpoints(tmp_path / "teacher") as checkpoints:
         checkpoints.save(1, {"variables": jax.jit(model.init)(jax.random.key(5)), "test_accuracy": 0.5})
-    with pytest.raises(UserError, match="did not make the pool"):
+    with pytest.warns(UserWarning, match="no baseline_random: .*did not make the pool"):
         measure.evaluate(artefact.load(tmp_path))

@@ -67,6 +67,9 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     check_fits(synthetic, dataset)
     seen = [seen_classes(seed, dataset.num_classes, protocol.steps) for seed in range(protocol.orders)]
     classes = _classes(synthetic, dataset)
+    if not (protocol.num_steps or protocol.num_epochs or protocol.augmented_epochs):  # one number for the whole curve
+        whole = protocol.recipe(len(synthetic.inputs), "").num_steps
+        protocol = dataclasses.replace(protocol, num_steps=whole)
     accuracies = np.zeros((protocol.steps, protocol.orders, protocol.num_networks))
     for (step, seed), _ in np.ndenumerate(accuracies[:, :, 0]):
         at = jax.random.fold_in(jax.random.fold_in(key, seed), step)

@@ -54,6 +54,7 @@ class KernelRegression:
     ridge: float = 1e-6
     num_networks: int = 5  # of an empirical kernel
     trained_networks: int = 0
+    num_steps: int = 0  # of these; 0: as the standard protocol has it
     flip: bool = False  # append the mirrored examples
     test_chunk: int = 1000  # test examples at a time
     rows_at_once: int = 0  # of an infinite kernel within a chunk; 0 chooses
@@ -176,7 +177,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     if protocol.kernel not in EMPIRICAL:  # no network judged
         details["model"] = f"kernel {protocol.kernel}(depth={protocol.depth},ridge={protocol.ridge:g})"
     if protocol.trained_networks:
-        plain = standard.Standard(num_networks=protocol.trained_networks, flip=protocol.flip)
+        plain = standard.Standard(protocol.trained_networks, protocol.num_steps, flip=protocol.flip)
         trained = standard.evaluate(key_trained, synthetic, dataset, model, plain).accuracies
         details["measures"] = {"accuracy, kernel": measure(accuracies), "accuracy, trained networks": measure(trained)}
     return Result(np.array(accuracies), details=details)

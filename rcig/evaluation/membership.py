@@ -109,8 +109,11 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     for count, variables in enumerate(networks):
         step = min(count * every, recipe.num_steps)
         if step in wanted:
-            seen = zip(*(features(model, variables, batch) for batch in split), strict=True)
-            areas = [attack(inside, outside, protocol.attack_share, protocol.attack_seed) for inside, outside in seen]
+            seen = [features(model, variables, batch) for batch in split]
+            if not all(np.isfinite(one).all() for one in seen):
+                raise UserError(f"a network's training diverged by step {step}; lower eval.learning_rate")
+            pairs = zip(*seen, strict=True)
+            areas = [attack(inside, outside, protocol.attack_share, protocol.attack_seed) for inside, outside in pairs]
             visits.append((step, test_accuracy(model, variables, dataset.test, protocol.test_chunk), areas))
     return Result(visits[-1][1], protocol.augmentation, details=_details(visits))
 

@@ -36,7 +36,7 @@ from rcig.evaluation._details import OneRun, chart, measure, points
 from rcig.evaluation._ranks import spearman
 from rcig.evaluation.cross_arch import named_model
 from rcig.evaluation.standard import Result, Standard, check_fits
-from rcig.files import json_digest
+from rcig.files import digest, json_digest
 from rcig.training import Recipe, forget, test_accuracy, train_networks
 from rcig.types import Batch, Dataset, Key, Model, Synthetic
 
@@ -174,23 +174,28 @@ def _references(
     """Return the reference of every network, of the file or trained now and then written to it."""
     recipe = protocol.reference_recipe(len(learned.labels))
     same = {
-        **{"dataset": dataset.name, "preprocessing": dict(dataset.preprocessing), "recipe": dataclasses.asdict(recipe)},
-        **{"examples": len(learned.labels), "networks": protocol.reference_networks, "seed": protocol.reference_seed},
+        "dataset": dataset.name,
+        "preprocessing": dict(dataset.preprocessing),
+        "recipe": dataclasses.asdict(recipe),
+        "examples": len(learned.labels),
+        "test": digest(np.asarray(dataset.test.labels)),
+        "networks": protocol.reference_networks,
+        "seed": protocol.reference_seed,
     }
     path = Path(protocol.reference) if protocol.reference else None
     whole = Synthetic(learned.inputs, jax.nn.one_hot(learned.labels, dataset.num_classes, dtype=jnp.float32))
     known, made = _reference.read(path), {}
     for name, model in _in_turn(models):
-        digest = json_digest(same | {"network": name})
-        if digest not in known:
+        told = json_digest(same | {"network": name})
+        if told not in known:
             began, key = time.monotonic(), _key(jax.random.key(protocol.reference_seed), name)
             variables = train_networks(key, model, whole, recipe, protocol.reference_networks)
             parts = {"validation": held_out, "test": dataset.test}
             one = {
                 part: test_accuracy(model, variables, of, protocol.test_chunk).tolist() for part, of in parts.items()
             }
-            known = _reference.add(path, digest, {"network": name, **one, "seconds": time.monotonic() - began})
-        made[name] = known[digest]
+            known = _reference.add(path, told, {"network": name, **one, "seconds": time.monotonic() - began})
+        made[name] = known[told]
     return made
 
 
