@@ -188,6 +188,15 @@ def test_mistakes(batch, options, message):
         started(batch, ipc=3 if "steps" in options else 2, **options)
 
 
+def test_batch_norm_under_a_schedule_is_refused(batch):
+    model = toy.model(norm="batch")
+    for make, options in ((BPTT, SMALL), (RaTBPTT, {"window": 1, "horizon": 1, "batch_size": 48})):
+        method = make(model, **options)
+        state = method.init(jax.random.key(0), toy.synthetic(2), batch)
+        with pytest.raises(UserError, match="running statistics of batch norm; set model.norm"):
+            method.step(jax.random.key(1), state, batch)
+
+
 @pytest.mark.parametrize("make, learned", [(BPTT, {"label_softmax": True}), (RaTBPTT, {"learn_labels": True})])
 def test_labels_that_stay_and_sum_to_nothing_teach_nothing(make, learned):
     """Of centred labels the gradient by the logits is -y, whatever these are."""

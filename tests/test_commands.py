@@ -191,7 +191,7 @@ def test_a_published_checkpoint_is_judged_with_flips_and_by_both_protocols(tmp_p
     flags += ("--config.eval.flip=True", "--config.eval.augmentation=crop", "--config.dataset=digits")
     result = result_of(call("eval", f"--distilled={tmp_path / 'checkpoint_9'}", "--format=rcig", *flags))
     assert (result["ipc"], result["num_examples"], result["augmentation"]) == (2, 20, "")
-    assert 0 <= result["accuracy_augmented"] <= 1
+    assert 0 <= result["accuracy_augmented"] <= 1 and 0 <= result["baseline_random_augmented"] <= 1
 
 
 # ---------------------------------------------------------------- one's own data

@@ -343,6 +343,11 @@ def test_what_an_evaluation_does_beyond_its_preset_is_told():
     assert configs.beyond_preset(configs.change(config, {"eval.loss": "mse"})) == {"num_networks": 3, "loss": "mse"}
     judged = configs.change(config, {"eval.protocol": "soft_labels", "eval.label_pool": "/elsewhere/pool"})
     assert configs.beyond_preset(judged) == {}
+    said = config.to_dict()
+    other = {"precision": "float32", "eval.model.activation": "sigmoid", "seed": 3, "method.ridge": 1.0}
+    told = {"precision": "float32", "model.activation": "sigmoid"}
+    assert configs.elsewhere(configs.change(config, other), said) == told and configs.elsewhere(config, {}) == {}
+    assert configs.elsewhere(configs.change(config, {"data.path": "/home/x.npz"}), said) == {}
     with pytest.raises(UserError, match="config.eval.model is a section"):
         configs.change(config, {"eval.model": "mlp"})
 

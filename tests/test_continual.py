@@ -13,7 +13,8 @@ from rcig import experiment, measure, render_chart, report
 from rcig.errors import UserError
 from rcig.evaluation import standard
 from rcig.evaluation.continual import PRESETS, Continual, class_order, evaluate, seen_classes
-from rcig.evaluation.standard import Standard
+from rcig.evaluation.standard import Result, Standard
+from rcig.initialize import everything
 from rcig.lookup import find
 from rcig.types import Batch, Synthetic
 
@@ -68,6 +69,18 @@ def test_every_step_is_a_standard_evaluation_of_the_classes_seen(few):
     assert curve[0]["accuracy"] == pytest.approx(np.mean(wanted)) and curve[0]["std"] == pytest.approx(np.std(wanted))
     again = evaluate(KEY, *few, Continual(**TINY))
     assert json.dumps(again.details) == json.dumps(result.details)
+
+
+def test_all_steps_of_a_curve_train_equally_long(few, monkeypatch):
+    told = []
+
+    def judge(key, memory, dataset, model, protocol):
+        told.append(protocol.recipe(len(memory.inputs), "").num_steps)
+        return Result(np.zeros(protocol.num_networks))
+
+    monkeypatch.setattr(standard, "evaluate", judge)
+    evaluate(KEY, everything(toy.dataset(10, 60)), *few[1:], Continual(**TINY | {"num_steps": 0}))
+    assert told == [1000] * 6  # as ten examples have, also where four are seen
 
 
 def test_bad_options_and_sets(few):

@@ -10,7 +10,7 @@ import pytest
 import toy
 from jax import lax
 
-from rcig import lookup, metrics, sharding
+from rcig import experiment, lookup, metrics, sharding
 from rcig import training as train
 from rcig.augment import mirrored
 from rcig.errors import UserError
@@ -294,6 +294,12 @@ def test_evaluate_reports_both_runs_and_the_plain_one_does_not_change(dataset):
     assert not np.array_equal(both.augmented.accuracies, both.accuracies)
     report = json.loads(json.dumps(both.summary()))
     assert report["accuracy_augmented"] == both.augmented.accuracy and report["n"] == 3
+
+
+def test_the_judges_key_is_none_of_the_runs():
+    keys = [jax.random.fold_in(jax.random.key(0), stream) for stream in range(8)]
+    keys += [*jax.random.split(experiment.judges_key(0), 4), experiment.judges_key(0, 1), experiment.judges_key(1)]
+    assert len({jax.random.key_data(key).tobytes() for key in keys}) == len(keys)
 
 
 def test_evaluate_with_augmentation_only(dataset):

@@ -96,6 +96,13 @@ def test_the_curve_and_accuracies_of_the_standard_protocol(noise):
     json.dumps(dict(result.details))
 
 
+def test_a_network_that_diverges_is_said_to(noise):
+    dataset, model = noise
+    wild = Membership(**TINY | {"learning_rate": 1e6, "optimiser": "plain_sgd"})
+    with pytest.raises(UserError, match="training diverged by step .*lower eval.learning_rate"):
+        evaluate(KEY, everything(dataset), dataset, model, wild)
+
+
 def test_members_and_others_are_rows_of_the_splits_by_seed():
     dataset = toy.dataset(40, 30)
     numbered = dataclasses.replace(
