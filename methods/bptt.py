@@ -26,7 +26,7 @@ from rcig import augment, losses, sharding, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
-from rcig.schedule import check_attack, check_targets, draw, inner_loss, learn, modified
+from rcig.schedule import check_attack, check_norm, check_targets, draw, inner_loss, learn, modified
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
 NETWORKS = ("random", "fixed")
@@ -134,6 +134,7 @@ class BPTT:
 
     def outer_loss(self, key: Key, variables: Variables, psi: Psi, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the loss on a real batch of a network trained on the set, and its accuracy."""
+        check_norm(variables)
         trained = learn(key, self.model, variables, _set(psi), self.label_softmax, self._mode(variables, psi))
 
         def outcome(trained, batch):

@@ -70,10 +70,9 @@ def learn(
 ) -> Variables:
     """Return the network after the set's whole schedule: E passes over D minibatches, plain SGD at rate (e, d).
 
-    Differentiable in the set and its rates.
-    Raises: UserError when the set has no learning rates, its rows do not split into D parts, or for batch norm.
+    Differentiable in the set and its rates. Running statistics, where a network has them, stay as they are.
+    Raises: UserError when the set has no learning rates or its rows do not split into D parts.
     """
-    check_norm(variables)
     if synthetic.learning_rates is None:
         raise UserError("the set has no learning rates, which protocol 'bptt' follows; use --protocol=standard")
     rates = synthetic.learning_rates

@@ -75,6 +75,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     schedule.check_attack("eval", protocol.attack, dataset.num_classes)
     key_networks, key_rate, key_train = jax.random.split(key, 3)
     networks = _networks(key_networks, model, protocol)
+    schedule.check_norm(networks)
     label_softmax = protocol.label_softmax and synthetic.learning_rates is not None
     if synthetic.learning_rates is None:
         synthetic = _with_best_rate(key_rate, synthetic, dataset, model, protocol)
