@@ -392,7 +392,7 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     adapt += ("--config.labels.name=one_hot",)
     ended = commands.call("distill_dataset", *adapt, f"--workdir={tmp_path}/run")
     assert ended.status == 0, ended.err
-    ended = commands.call("eval", f"--distilled={tmp_path}/run")
+    ended = commands.call("eval", f"--distilled={tmp_path}/run", "--baselines=")
     assert ended.status == 0, ended.err
     result = json.loads(ended.out.splitlines()[-1])
     assert result["protocol"] == "bptt" and result["n"] == 4 and result["networks"] == "again"
