@@ -9,7 +9,7 @@ copy of it), they are measured on the train split.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +189,7 @@ def _dc_standard(name: str, raw: Raw, cache_dir: Path) -> Preprocessing:
 
 def _mtt_standard(name: str, raw: Raw, cache_dir: Path) -> Preprocessing:
     """Return DC's, but for CIFAR-100 too with CIFAR-10's constants, as MTT has it."""
-    known = _dc_standard("cifar10" if name == "cifar100" else name, raw, cache_dir)
-    return Preprocessing("mtt_standard", known.mean, known.std, raw.is_image)
+    return replace(_dc_standard("cifar10" if name == "cifar100" else name, raw, cache_dir), kind="mtt_standard")
 
 
 def _zca(name: str, raw: Raw, cache_dir: Path) -> Preprocessing:
