@@ -1,7 +1,9 @@
 """What a distilled set is compared with: sets of the same size that nobody distilled.
 
-real, average, kmeans, noise, normal,
-unit, xavier                            starting sets, rcig/initialize.py
+real                                    random training examples; of one image per class, which they are moves the
+                                        accuracy by several times what networks do, so several sets are drawn
+average, kmeans, noise, normal, unit,
+xavier                                  other starting sets, rcig/initialize.py
 herding, k_center, forgetting           coresets by one network trained on the whole training split, rcig/coreset.py
 optimised                               of 20 random real sets the one whose networks do best on training examples
                                         (Wang et al. 2018 keep 20 of 50, measured on 20 networks)
@@ -21,7 +23,7 @@ from rcig.errors import UserError, unknown
 from rcig.initialize import STARTS, initialize
 from rcig.types import Batch, Dataset, Key, Model, Synthetic
 
-DRAWS, ROWS = 20, 2000  # sets, and training examples that choose
+CANDIDATES, ROWS = 20, 2000  # of "optimised": sets, and training examples that choose
 NAMES = (*STARTS, *coreset.SELECTIONS, "optimised")
 
 Judge = Callable[[Key, Synthetic], Any]  # -> a result with an accuracy
@@ -36,8 +38,11 @@ def make(
     labels: label_starts.LabelStart,
     model: Model,
     judge_on: Callable[[Dataset], Judge],
-) -> dict[str, Synthetic]:
+    draws: int = 1,
+) -> dict[str, list[Synthetic]]:
     """Return the baselines called ``names``, class-major rows of ``classes``; where there is one, real examples, too.
+
+    Each is one set, but real examples, which are ``draws`` sets.
 
     Args: labels, as the distillation started from; model, whose features coresets compare; judge_on, how a candidate is
     judged on a data set's test split.
@@ -47,7 +52,8 @@ def make(
     for name in names:
         if name not in NAMES:
             raise unknown("baseline", name, NAMES)
-    chosen, key_network = dict.fromkeys(["real", *names] if names else []), jax.random.fold_in(key, 1)
+    chosen = dict.fromkeys(["real", *names] if names else [])
+    key_network, key_real = jax.random.fold_in(key, 1), jax.random.fold_in(key, 3)  # 0 and 2 are of _optimised
     observe = functools.cache(lambda: coreset.observe(key_network, model, dataset))
 
     def draw(name: str, key: Key) -> Synthetic:
@@ -60,7 +66,12 @@ def make(
     made = {}
     for name in chosen:
         try:
-            made[name] = _optimised(key, dataset, draw, judge_on) if name == "optimised" else draw(name, key)
+            if name == "real":
+                made[name] = [draw(name, one) for one in jax.random.split(key_real, draws)]
+            elif name == "optimised":
+                made[name] = [_optimised(key, dataset, draw, judge_on)]
+            else:
+                made[name] = [draw(name, key)]
         except UserError as error:  # the distilled set is measured all the same
             warnings.warn(f"no baseline {name}: {error}", stacklevel=2)
     return made
@@ -71,7 +82,7 @@ def _optimised(key: Key, dataset: Dataset, draw: Callable, judge_on: Callable[[D
     rows = np.asarray(jax.random.permutation(key_rows, len(dataset.train.labels))[:ROWS])
     seen = Batch(dataset.train.inputs[rows], np.asarray(dataset.train.labels)[rows])
     judge = judge_on(dataclasses.replace(dataset, test=seen))
-    sets = [draw("real", key) for key in jax.random.split(key_draws, DRAWS)]
+    sets = [draw("real", key) for key in jax.random.split(key_draws, CANDIDATES)]
     return sets[int(np.argmax([_score(judge(key_judge, one)) for one in sets]))]
 
 

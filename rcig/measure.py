@@ -17,9 +17,12 @@ from rcig import artefact, baselines, experiment, label_starts
 from rcig import config as configs
 from rcig.data.preprocess import same_space
 from rcig.errors import UserError
-from rcig.evaluation.standard import check_fits
+from rcig.evaluation.standard import Result, check_fits
 from rcig.initialize import everything
-from rcig.types import Dataset
+from rcig.types import Dataset, Key, Synthetic
+
+_DRAWS = 5  # of random real examples, under protocols that say of a set no more than its accuracy
+_OF_MANY = ("standard", "bptt", "kernel", "nearest")
 
 _NOT_OF_ALL = {
     "bptt": "protocol bptt follows a set's schedule, and all data have none",
@@ -80,8 +83,10 @@ def _evaluate(
         labels = replace(labels, name="one_hot")
     rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
     model = experiment.make_model(config.eval.model, dataset)
-    compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config))
     result = judge(key, distilled.synthetic)
+    several = config.eval.protocol in _OF_MANY and "measures" not in result.details
+    draws = min(_DRAWS, config.eval.get("num_networks", _DRAWS)) if several else 1
+    compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config), draws)
     report = {
         "protocol": config.eval.protocol,
         "preset": config.eval.preset,
@@ -95,9 +100,10 @@ def _evaluate(
         "options": configs.beyond_preset(config) | configs.elsewhere(config, distilled.card["config"]),
         **result.details,
     }
-    for name, start in compared.items():
+    for name, sets in compared.items():
         field = f"baseline_{'random' if name == 'real' else name}"
-        report |= _compared(field, partial(judge, key_random, start))
+        told = _compared(field, partial(_judge_all, judge, key_random, sets, config))
+        report |= told | ({f"{field}_draws": len(sets)} if told and len(sets) > 1 else {})
     if full_data_steps:
         trained = {"num_steps": full_data_steps, "flip": False}
         changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
@@ -144,6 +150,16 @@ def _doubts(distilled: artefact.Distilled, config: ConfigDict, dataset: Dataset)
     rates, rate = distilled.synthetic.learning_rates, config.eval.get("learning_rate", 0.0)
     if rates is not None and np.size(rates) == 1 and rate:
         yield f"the set's learned rate {np.mean(rates):.3g} is not used: eval.learning_rate is {rate}, and 0 takes it"
+
+
+def _judge_all(judge: Callable[..., Any], key: Key, sets: Sequence[Synthetic], config: ConfigDict) -> Any:
+    """Return the result of several sets of a kind; together they have the networks that one would have."""
+    if len(sets) == 1:
+        return judge(key, sets[0])
+    wanted = config.eval.get("num_networks", 0)
+    changes = {"num_networks": -(-wanted // len(sets))} if wanted else {}
+    keys = jax.random.split(key, len(sets))
+    return Result.pooled([judge(*one, **changes) for one in zip(keys, sets, strict=True)])
 
 
 def _compared(field: str, measure: Callable[[], Any]) -> dict[str, Any]:

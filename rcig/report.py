@@ -36,6 +36,7 @@ def table(result: Mapping[str, Any]) -> str:
     shown = {key: label for name, label in BASELINES.items() if (key := f"baseline_{name}") in result}
     shown |= {"full_data": "whole training set"} if "full_data" in result else {}
     for key, label in shown.items():
+        label += f", {result[f'{key}_draws']} draws" if f"{key}_draws" in result else ""
         rows.append((label, result[key], result[f"{key}_std"]))
         if f"{key}_augmented" in result:
             rows.append((f"{label}, with augmentation", result[f"{key}_augmented"], result[f"{key}_augmented_std"]))

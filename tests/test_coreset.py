@@ -95,13 +95,13 @@ def test_baselines_share_one_network(monkeypatch):
     observe = coreset.observe
     monkeypatch.setattr(coreset, "observe", lambda *args: trained.append(1) or observe(*args, epochs=1))
     judge_on = lambda dataset: lambda key, synthetic: Result(np.zeros(1))
-    make = lambda *names: baselines.make(
-        names, KEY, dataset, 2, (0, 1, 2), label_starts.LabelStart(), toy.model(), judge_on
-    )
+    arguments = (KEY, dataset, 2, (0, 1, 2), label_starts.LabelStart(), toy.model(), judge_on)
+    make = lambda *names, **options: baselines.make(names, *arguments, **options)
     made = make("herding", "k_center", "forgetting")
     assert list(made) == ["real", "herding", "k_center", "forgetting"] and len(trained) == 1
-    make("average")
-    assert len(trained) == 1
+    assert len(make("average")["average"]) == 1 and len(trained) == 1
+    draws = make("noise", draws=3)["real"]
+    assert len({draw.inputs.tobytes() for draw in draws}) == 3
     assert set(coreset.SELECTIONS) < set(baselines.NAMES)
     assert {*baselines.NAMES} - {"real"} == {*report.BASELINES} - {"random"}  # what is measured is shown
 
@@ -137,6 +137,6 @@ def test_the_best_of_many_real_sets_is_best_at_what_it_is_for(attack):
 
     train = Batch(np.zeros((7, 2), np.float32), np.arange(7) % 2)
     dataset = Dataset("seven", train, train, 2, ("a", "b"), lambda x: x, {})
-    values = iter(np.random.default_rng(0).permutation(baselines.DRAWS) / baselines.DRAWS)
+    values = iter(np.random.default_rng(0).permutation(baselines.CANDIDATES) / baselines.CANDIDATES)
     best = baselines._optimised(jax.random.key(0), dataset, lambda name, key: next(values), judge_on)
-    assert best == (baselines.DRAWS - 1) / baselines.DRAWS
+    assert best == (baselines.CANDIDATES - 1) / baselines.CANDIDATES

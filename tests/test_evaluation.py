@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import toy
 from jax import lax
+from ml_collections import ConfigDict
 
-from rcig import experiment, lookup, metrics, sharding
+from rcig import experiment, lookup, measure, metrics, sharding
 from rcig import training as train
 from rcig.augment import mirrored
 from rcig.errors import UserError
@@ -349,6 +350,16 @@ def test_result_is_a_population_statistic():
     assert Result(np.array([0.0, 1.0])).std == 0.5
 
 
+def test_results_pool_into_one_with_all_their_networks():
+    one = Result(np.array([0.1, 0.3]), augmented=Result(np.array([0.5]), "crop"), details={"records": 1})
+    both = Result.pooled([one, Result(np.array([0.5]), augmented=Result(np.array([0.9]), "crop"))])
+    assert both.accuracies.tolist() == [0.1, 0.3, 0.5] and both.details == {}
+    assert both.summary() == pytest.approx(
+        {"accuracy": 0.3, "std": np.std([0.1, 0.3, 0.5]), "n": 3, "accuracy_augmented": 0.7, "std_augmented": 0.2}
+    )
+    assert Result.pooled([Result(np.array([0.5]), "crop")]).augmentation == "crop"
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -377,3 +388,18 @@ def test_options_are_checked_at_once(options, message):
 def test_sets_are_checked_against_the_data(dataset, inputs, labels, message):
     with pytest.raises(UserError, match=message):
         evaluate(jax.random.key(0), Synthetic(inputs, labels), dataset, MLP, QUICK)
+
+
+def test_each_draw_has_its_share_of_the_networks():
+    asked = []
+
+    def judge(key, synthetic, **changes):
+        asked.append((jax.random.key_data(key).tolist(), synthetic, changes))
+        return Result(np.ones(changes.get("num_networks", 1)))
+
+    key, config = jax.random.key(0), ConfigDict({"eval": {"num_networks": 12}})
+    assert measure._judge_all(judge, key, ["a"], config).n == 1 and asked == [(asked[0][0], "a", {})]
+    assert measure._judge_all(judge, key, list("abcde"), config).n == 15
+    assert measure._judge_all(judge, key, list("ab"), ConfigDict({"eval": {}})).n == 2
+    assert [changes for *_, changes in asked[1:]] == [{"num_networks": 3}] * 5 + [{}] * 2
+    assert "".join(name for _, name, _ in asked) == "aabcdeab" and len({tuple(key) for key, *_ in asked[1:6]}) == 5

@@ -9,7 +9,7 @@ DM's; MTT's, at the learned rate). A set is in model-input space and stays there
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,6 +133,13 @@ class Result:
     def n(self) -> int:
         """How many networks."""
         return len(self.accuracies)
+
+    @classmethod
+    def pooled(cls, results: Sequence["Result"]) -> "Result":
+        """Return the accuracies of several results as one, without their details."""
+        augmented = [one.augmented for one in results if one.augmented]
+        accuracies = np.concatenate([one.accuracies for one in results])
+        return cls(accuracies, results[0].augmentation, cls.pooled(augmented) if augmented else None)
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers of a table's row, flat and JSON-able: accuracy, std, n, and those with augmentation."""
