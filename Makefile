@@ -26,4 +26,4 @@ $(VENV)/.installed: setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs/quickstart

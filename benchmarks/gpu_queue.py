@@ -10,12 +10,14 @@ call that is cut brings them home too. A run that a lease cuts short is evaluate
 At home, once (the wheel is what the GPU machine's Python 3.12 lacks; .carry is ignored by git and carried by name):
     python benchmarks/gpu_queue.py pack cifar10 .carry/data          # also mnist, fashion_mnist
     python3 -m pip download --no-deps -d .carry/wheels ml_collections
-There, every call starts with
+There, every call starts with (C: what git rev-parse HEAD says at home; there is no checkout to ask)
+    export RCIG_COMMIT=C
     export W=/tmp/rcig PYTHONUNBUFFERED=1; export PYTHONPATH=$W/site TFDS_DATA_DIR=$W/tfds RCIG_CACHE=$W/cache
 1 (carry .carry/wheels, .carry/data/cifar10.json, .carry/data/cifar10.0.bz2): half a minute, and what is wrong shows
     mkdir -p $W/data; cp .carry/data/* $W/data; python3 -m pip install -q --no-index --no-deps --no-compile \\
         --no-cache-dir --upgrade --target $W/site .carry/wheels/*.whl && python3 benchmarks/gpu_queue.py run smoke
-2 (carry .carry/data/cifar10.1.bz2; within 30 s); S: the reply's budget_left_s less 200, at most 570
+2 (carry .carry/data/cifar10.1.bz2; within 30 s; unpacking takes a minute or two of the call's ten before
+  S begins); S: the reply's budget_left_s less 300, at most 460
     cp .carry/data/* $W/data; python3 benchmarks/gpu_queue.py unpack cifar10 $W/data &&
     python3 benchmarks/gpu_queue.py run rcig_cifar10_ipc1 --seconds=S
 3 (carry nothing), while budget_left_s allows; in the last call of a lease add --evaluate; S: budget_left_s less 60
@@ -37,6 +39,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +77,11 @@ def _shorter(num_steps: int) -> tuple[str, ...]:
     return (f"num_steps={num_steps}", f"method.decay_steps={num_steps}")
 
 
+def _every(checkpoint: int, dispatch: int) -> tuple[str, ...]:
+    """What a cut call loses is bounded by the checkpoints; how soon a run can stop, by the steps of a dispatch."""
+    return (f"checkpoint_every={checkpoint}", f"steps_per_dispatch={dispatch}")
+
+
 QUEUE: dict[str, Job] = {
     "smoke": Job("digits", "quickstart.py", ("num_steps=100", "eval.num_networks=2")),
     "networks": Job(benchmark="networks_together.py --case=width=128,examples=10"),
@@ -86,19 +94,19 @@ QUEUE: dict[str, Job] = {
     "dm_cifar10_ipc1": Job("cifar10", "dm.py:cifar10_ipc1"),
     "dm_cifar10_ipc50": Job("cifar10", "dm.py:cifar10_ipc50"),
     "mtt_cifar10_ipc1": Job("cifar10", "mtt.py:cifar10_ipc1", ("method.recorded_epochs=3", "method.num_experts=20")),
-    "frepo_cifar10_ipc1": Job("cifar10", "frepo.py:cifar10_ipc1", _shorter(30000)),
-    "frepo_cifar10_ipc10": Job("cifar10", "frepo.py:cifar10_ipc10", _shorter(20000)),
-    "dd_cifar10_fixed_100": Job("cifar10"),
-    "sldd_cifar10_fixed_100": Job("cifar10"),
-    "dd_mnist_random_100": Job("mnist"),
-    "rat_cifar10_ipc10": Job("cifar10", "rat.py:cifar10_ipc10"),
+    "frepo_cifar10_ipc1": Job("cifar10", "frepo.py:cifar10_ipc1", (*_shorter(30000), *_every(1000, 100))),
+    "frepo_cifar10_ipc10": Job("cifar10", "frepo.py:cifar10_ipc10", (*_shorter(20000), *_every(1000, 100))),
+    "dd_cifar10_fixed_100": Job("cifar10", options=_every(200, 20)),
+    "sldd_cifar10_fixed_100": Job("cifar10", options=_every(200, 20)),
+    "dd_mnist_random_100": Job("mnist", options=_every(200, 20)),
+    "rat_cifar10_ipc10": Job("cifar10", "rat.py:cifar10_ipc10", _every(50, 10)),
     "rcig_mnist_ipc1": Job("mnist"),
     "rcig_mnist_ipc10": Job("mnist"),
     "rcig_fashion_mnist_ipc1": Job("fashion_mnist"),
     "rcig_fashion_mnist_ipc10": Job("fashion_mnist"),
     "dsa_mnist_ipc10": Job("mnist", "dsa.py:mnist_ipc10"),
     "dc_mnist_ipc1": Job("mnist", "dc.py:mnist_ipc1"),
-    "frepo_mnist_ipc1": Job("mnist", "frepo.py:mnist_ipc1", _shorter(30000)),
+    "frepo_mnist_ipc1": Job("mnist", "frepo.py:mnist_ipc1", (*_shorter(30000), *_every(1000, 100))),
     "lpld_mnist": Job("mnist"),
     "matching_step": Job(benchmark="matching_step.py"),
     "kernels": Job(benchmark="kernels.py --case=program=ours,devices=1 --case=program=contracted,devices=1"),
@@ -176,7 +184,10 @@ def _until(deadline: float, command: list[str], beat: Callable[[], None]) -> int
         try:
             return child.wait(min(left, _BEAT))
         except subprocess.TimeoutExpired:
-            beat()
+            try:
+                beat()
+            except Exception:  # what is brought home meanwhile must not cost the run
+                traceback.print_exc()
     for number in (signal.SIGTERM, signal.SIGKILL):
         os.killpg(child.pid, number)
         try:
@@ -197,14 +208,18 @@ def _evaluate(workdir: Path, seconds: float) -> dict:
     if done.returncode:
         return {"status": f"evaluation failed {done.returncode}"}
     result = json.loads(done.stdout.splitlines()[-1])
-    return {"eval_seconds": result.pop("seconds")} | result
+    step = json.loads((workdir / "distilled" / "card.json").read_text())["step"]  # of the set, not of the run
+    return {"eval_seconds": result.pop("seconds"), "step": step} | result
 
 
 def _progress(workdir: Path) -> dict:
     """Return steps done, of how many, and the seconds they took in all calls."""
-    if not (workdir / "metrics.jsonl").exists():
+    from rcig import metrics
+
+    lines = metrics.read(workdir) if (workdir / "metrics.jsonl").exists() else []
+    if not lines:  # it still compiles
         return {}
-    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    last = lines[-1]
     num_steps = json.loads((workdir / "config.json").read_text())["num_steps"]
     return {"step": last["step"], "num_steps": num_steps, "seconds": last["seconds"], "train_loss": last["loss"]}
 

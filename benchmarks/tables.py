@@ -80,7 +80,7 @@ def accuracy() -> str:
     for path in sorted((_measure.ROOT / "checkpoints").glob("*/card.json")):
         card = json.loads(path.read_text())
         rows += [_accuracy_row(path.parent.name, card["step"], result) for result in card["accuracies"]]
-    runs = [row for row in _measure.read("gpu_queue") if "accuracy" in row]
+    runs = [row for row in _measure.read("gpu_queue") if "accuracy" in row and row["job"] != "smoke"]
     rows += [_accuracy_row(row["job"], row["step"], row) for row in _newest(runs, ("job",))]
     return (
         "Test accuracy in percent, mean ± population std over n fresh networks\n\n" + _measure.table(rows)
@@ -130,10 +130,15 @@ def _accuracy_row(name: str, step: int, result: dict) -> dict[str, str]:
         "accuracy": percent("accuracy", "std"),
         "with augmentation": percent("accuracy_augmented", "std_augmented"),
         "n": str(result["n"]),
-        "random real": percent("baseline_random", "baseline_random_std"),
+        "random real": percent("baseline_random", "baseline_random_std") + _draws(result),
         "all data": percent("full_data", "full_data_std"),
         "published": published(name),
     }
+
+
+def _draws(result: dict) -> str:
+    """Say so where the ± is over networks alone."""
+    return " (one draw)" if "baseline_random" in result and "baseline_random_draws" not in result else ""
 
 
 def _named(row: dict) -> dict:

@@ -53,7 +53,7 @@ def make(
         if name not in NAMES:
             raise unknown("baseline", name, NAMES)
     chosen = dict.fromkeys(["real", *names] if names else [])
-    key_network, key_real = jax.random.fold_in(key, 1), jax.random.fold_in(key, 3)  # 0 and 2 are of _optimised
+    key_real, key_network = (jax.random.fold_in(key, stream) for stream in (3, 4))  # 0 to 2 are of _optimised
     observe = functools.cache(lambda: coreset.observe(key_network, model, dataset))
 
     def draw(name: str, key: Key) -> Synthetic:

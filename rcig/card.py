@@ -17,6 +17,7 @@ sha256                              of the card's canonical JSON without this fi
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -127,8 +128,11 @@ def check(arrays: Mapping[str, np.ndarray], card: Mapping[str, Any], name: str) 
 
 
 def commit() -> str | None:
-    """Return the git commit of this code, with "-dirty" if it has local changes; None outside a checkout of it."""
-    root = Path(__file__).resolve().parent.parent
+    """Return the git commit of this code, with "-dirty" if it has local changes; None outside a checkout of it.
+
+    A copy of the code without its checkout is told by the environment variable RCIG_COMMIT.
+    """
+    root, told = Path(__file__).resolve().parent.parent, os.environ.get("RCIG_COMMIT")
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -137,10 +141,10 @@ def commit() -> str | None:
     try:
         # an installed copy may lie inside another project's checkout, whose commit says nothing
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return None
+            return told
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return told
 
 
 def check_card(card: Any, name: str) -> None:

@@ -139,7 +139,8 @@ def training_gradient(
 
     In chunks and over devices as `mean_rows`, unless the network normalises over all rows.
 
-    Args: loss, (logits (b, K), targets (b, ...)) -> (), a mean over rows; inputs (B, ...); key, for dropout.
+    Args: loss, (logits (b, K), targets (b, ...)) -> (), a mean over rows; inputs (B, ...); key, for dropout, whose
+    masks are drawn a chunk at a time: they are others where rows are cut otherwise, by platform and number of devices.
     """
 
     def fn(params, rows):

@@ -116,8 +116,8 @@ def begin(
     """Return the compiled steps, on as many of the layout's devices as serve, and what makes the state at step 0."""
     getattr(method, "check_start", lambda start: None)(start)
     labels = np.asarray(dataset.train.labels)
-    rows = jax.jit(_rows_at(method, schedule))(0, labels)
-    first = Batch(*(a[0] for a in streaming.gather(dataset.train, np.asarray(rows)[None])))
+    rows = np.asarray(jax.jit(_rows_at(method, schedule))(0, labels))
+    first = Batch(np.asarray(dataset.train.inputs[rows]), labels[rows])
     initial = partial(jax.jit(partial(_initial, method, _key(schedule, 0))), start, first)
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(initial)))
     layout = layout.fitted(len(first.labels), first.inputs.nbytes, state_bytes)

@@ -84,7 +84,8 @@ def _evaluate(
     rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
     model = experiment.make_model(config.eval.model, dataset)
     result = judge(key, distilled.synthetic)
-    several = config.eval.protocol in _OF_MANY and "measures" not in result.details
+    fresh = config.eval.get("networks", "random") in ("random", "fixed")  # of a pool every draw would meet the first
+    several = config.eval.protocol in _OF_MANY and fresh and "measures" not in result.details
     draws = min(_DRAWS, config.eval.get("num_networks", _DRAWS)) if several else 1
     compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config), draws)
     report = {

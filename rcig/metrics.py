@@ -97,7 +97,11 @@ class Progress:
         self._last = ""
 
     def update(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
-        """Say that ``step`` of ``total`` steps are done, and what they gave (losses and accuracies are shown)."""
+        """Say that ``step`` of ``total`` steps are done, and what they gave (losses and accuracies are shown).
+
+        Waits for what they gave, whether a line is due or not: jax is never more than a dispatch ahead.
+        """
+        told = {name: float(value) for name, value in (scalars or {}).items()}
         now = time.monotonic()
         if now - self._shown < self._every and step < self.total:
             return
@@ -106,7 +110,7 @@ class Progress:
         while len(self._seen) > 2 and now - self._seen[1][0] > 30.0:
             self._seen.popleft()
         if now >= self._silent_until:
-            self._last = self._line(step, scalars or {})
+            self._last = self._line(step, told)
             self._print(self._last)
 
     def note(self, text: str) -> None:
@@ -128,7 +132,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
-    def _line(self, step: int, scalars: Mapping[str, Any]) -> str:
+    def _line(self, step: int, scalars: Mapping[str, float]) -> str:
         (then, first), (now, last) = self._seen[0], self._seen[-1]
         parts = [f"step {step}/{self.total} ({100 * step / max(self.total, 1):.0f} %)"]
         if last > first and now > then:
@@ -136,7 +140,7 @@ class Progress:
             parts += [f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step"]
             parts += [f"{duration((self.total - step) / rate)} left"]
         shown = [name for name in scalars if "loss" in name or "accuracy" in name]
-        return "  ".join(parts + [f"{name} {float(scalars[name]):.4g}" for name in shown])
+        return "  ".join(parts + [f"{name} {scalars[name]:.4g}" for name in shown])
 
     def _print(self, line: str) -> None:
         if self._live:

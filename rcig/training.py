@@ -119,8 +119,8 @@ def map_networks(fn: Callable) -> Callable:
     """Map a function over the networks, the leading axis of every leaf of its argument, on one device.
 
     One after the other: measured on a CPU, that costs the same processor time as ``vmap`` (which writes out every
-    convolution once a network), compiles in about half and holds one network's activations. On a GPU ``vmap`` groups
-    the convolutions, and XLA does not take the gradient of a grouped one's kernel for what it is.
+    convolution once a network), compiles in about half and holds one network's activations. On a GPU ``vmap`` would
+    group the convolutions, and XLA is not known to take the gradient of a grouped one's kernel for what it is.
     """
     return partial(lax.map, fn)
 
@@ -156,7 +156,7 @@ def train_networks(
             stop = min(done + chunk, recipe.num_steps)
             state = _train(model, recipe, keys, state, inputs, targets, done, stop)
             done = stop
-            progress.update(done, {"loss": np.mean(state.loss)})  # and wait for it
+            progress.update(done, {"loss": jnp.mean(state.loss)})  # which waits for it
             if time.monotonic() - began < 0.5:  # grow until a chunk takes about a second: Ctrl-C waits for one chunk
                 chunk *= 2
     if diverged := int(jnp.sum(~jnp.isfinite(state.loss))):

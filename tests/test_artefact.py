@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from rcig import artefact, formats, results
-from rcig.card import check, stamp
+from rcig.card import check, commit, stamp
 from rcig.errors import UserError
 from rcig.types import Synthetic
 
@@ -390,6 +390,17 @@ def test_the_commit_is_that_of_this_checkout():
     found = make_card()["commit"]
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     assert found is None if head.returncode else found.removesuffix("-dirty") == head.stdout.strip()
+
+
+def test_a_copy_without_its_checkout_is_told_its_commit(monkeypatch):
+    def nothing(*args, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", nothing)
+    monkeypatch.delenv("RCIG_COMMIT", raising=False)
+    assert commit() is None
+    monkeypatch.setenv("RCIG_COMMIT", "0123abc")
+    assert commit() == "0123abc"
 
 
 def test_check_names_the_array_that_was_changed(tmp_path):

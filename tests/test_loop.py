@@ -1,6 +1,7 @@
 """The loop on the toy data: where the training set lives changes nothing, trouble is named, reports arrive."""
 
 import json
+import sys
 
 import jax
 import numpy as np
@@ -43,6 +44,11 @@ def test_a_streamed_training_set_gives_the_same_bits_as_a_resident_one(tmp_path)
     again, published = run(tmp_path / "resident")  # finished: nothing left to do
     np.testing.assert_array_equal(again.inputs, resident.inputs)
     assert len(metrics(tmp_path / "resident")) == 2
+
+
+def test_a_set_that_fits_the_device_needs_no_grain(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    assert run(tmp_path, 2)[1] == [2]
 
 
 def test_evaluations_join_the_metrics(tmp_path):

@@ -103,6 +103,21 @@ def test_a_passing_line_comes_late_and_does_not_stay(clock):
     assert "step 1/10" not in text and "step 2/10" in text  # of 40 s the first five are silent
 
 
+def test_progress_waits_for_its_numbers_before_it_looks_at_the_clock(clock):
+    """A number that jax still computes when it is told: the rate counts the time it takes."""
+
+    class Pending:
+        def __float__(self):
+            clock[0] += 20.0
+            return 0.25
+
+    stream = io.StringIO()
+    with metrics.Progress(30, stream) as progress:
+        for step in (10, 20, 30):
+            progress.update(step, {"loss": Pending()})
+    assert stream.getvalue().splitlines()[-1] == "step 30/30 (100 %)  2.0 s/step  0s left  loss 0.25"
+
+
 def test_slow_steps_and_long_times_read_well(clock):
     stream = io.StringIO()
     progress = metrics.Progress(10_000, stream)
