@@ -21,7 +21,7 @@ setup(
         "numpy>=2.0",
         "scikit-learn>=1.5",
         "joblib>=1.3",
-        "Pillow>=10",
+        "Pillow>=10.1",
         "matplotlib>=3.8",
         "safetensors>=0.5",
         "scipy>=1.12",

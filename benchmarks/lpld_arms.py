@@ -30,6 +30,7 @@ from ml_collections import ConfigDict
 
 from rcig import artefact, command, experiment, initialize
 from rcig import config as configs
+from rcig.errors import UserError, unknown
 from rcig.files import write
 from rcig.render import png
 from rcig.soft_labels import LabelPool
@@ -59,7 +60,7 @@ def main() -> None:
     flags = parser.parse_args()
     command.tune_allocator()
     command.set_up_jax("default", x64=False)  # above all the cache of compiled programs: every cell compiles the same
-    arms = [arm for arm in ARMS if arm in flags.arms.split(",")]
+    arms = check(flags)
     cells = read(flags.runs)
     for seed in range(flags.seeds):
         missing = [arm for arm in arms if any((arm, ratio, seed) not in cells for ratio in RATIOS)]
@@ -72,12 +73,27 @@ def main() -> None:
                     append(flags.runs, measure(flags.runs, arm, ratio, seed, config))
         cells = read(flags.runs)
         jax.clear_caches()  # a process maps at most 65,530 regions of memory, of which every program takes some
+    cells = {cell: row for cell, row in cells.items() if cell[2] < flags.seeds}
     text = report(cells, arms)
     write(flags.runs / "table.md", text.encode())
     write(flags.runs / "ratios.png", plot(cells, arms))
     for row in worth(cells, arms) if flags.record else ():
         _measure.record("lpld_arms", {"dataset": flags.dataset, "seeds": flags.seeds} | row | _measure.where())
     print(text)
+
+
+def check(flags: argparse.Namespace) -> list[str]:
+    """Return the arms. Raises UserError for unknown ones, and for a folder whose cells are of other options."""
+    arms = flags.arms.split(",")
+    for arm in arms:
+        if arm not in ARMS:
+            raise unknown("arm", arm, ARMS)
+    told = json.dumps({"dataset": flags.dataset, "set": sorted(flags.set)})
+    note = flags.runs / "options.json"
+    if note.exists() and note.read_text() != told:
+        raise UserError(f"{flags.runs} holds cells of {note.read_text()}, not of {told}; choose another --runs")
+    write(note, told.encode())
+    return [arm for arm in ARMS if arm in arms]
 
 
 def made(flags: argparse.Namespace, arm: str, seed: int) -> ConfigDict:
@@ -115,7 +131,7 @@ def measure(runs: Path, arm: str, ratio: float, seed: int, config: ConfigDict) -
         synthetic = initialize.initialize("real", key, dataset, config.ipc, config.init_labels)
     else:
         synthetic = artefact.load(source).synthetic
-    result = judge(jax.random.key(seed), synthetic)
+    result = judge(experiment.judges_key(seed), synthetic)
     pool = LabelPool.open(source / "soft_labels")
     row = {"arm": arm, "ratio": ratio, "seed": seed, "accuracy": result.accuracy, **result.details}
     row |= {"records_in_all": pool.total, "seconds": time.monotonic() - began}

@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
     config.parallel = "jit"  # or "pmap"
     config.max_resident_bytes = 0  # keep the training set on the device up to this size; 0: a quarter of its memory
     config.precision = "default"  # of products and convolutions: default, tensorfloat32, float32 (slower), bfloat16
-    config.x64 = False  # 64-bit mode, for method.solve_dtype="float64"
+    config.x64 = False  # 64-bit mode: solves of kernel methods, and of rcig with method.solve_dtype="float64"
 
     config.pretrain = ConfigDict()  # of python -m rcig.pretrain, which trains pools of networks on the data set
     config.pretrain.num_networks = 20

@@ -50,6 +50,8 @@ Kernel = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # (x1, x
 
 
 def _as_images(x: jax.Array) -> jax.Array:
+    if x.ndim not in (2, 4):
+        raise ValueError(f"examples must be images or vectors, not {x.shape[1:]}")
     return x if x.ndim == 4 else x[:, None, None]
 
 
@@ -183,6 +185,8 @@ def average_pool() -> Layer:
     """2x2 average at stride 2; an odd last row or column is dropped."""
 
     def pool(k):
+        if min(k.shape[2:]) < 2:
+            raise ValueError(f"no pixels are left of {k.shape[2]} x {k.shape[4]} after another 2x2 pooling")
         h, tall, w, wide = (side // 2 for side in k.shape[2:])
         k = k[:, :, : 2 * h, : 2 * tall, : 2 * w, : 2 * wide]
         return k.reshape(*k.shape[:2], h, 2, tall, 2, w, 2, wide, 2).mean((3, 5, 7, 9))

@@ -17,6 +17,7 @@ much (the reference gets NaN); a pool step's error is a mean over classes, not a
 too old takes one last step, unseen, before it is replaced; devices share one pool.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import jax
@@ -70,6 +71,7 @@ class FRePo:
         """Return the state at step 0: the networks are fresh, but their ages are spread evenly."""
         inputs, labels = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
         psi = Psi(inputs, labels, jnp.zeros((), inputs.dtype))
+        self._warn_of_precision(inputs)
         networks = pool.create(key, self.model.init, self._pool_optimizer(), self.pool_size)
         ages = jnp.arange(self.pool_size, dtype=jnp.int32) * self.pool_max_age // self.pool_size
         return State(psi, self._optimizer().init(psi), networks._replace(age=ages))
@@ -99,7 +101,7 @@ class FRePo:
         return State(psi, opt_state, pool.put(state.pool, index, member)), {"loss": loss} | metrics
 
     def outer_loss(self, psi: Psi, variables: Variables, batch: Batch) -> tuple[jax.Array, Metrics]:
-        """Return the loss at one network on one real batch; the accuracy, and how often the ridge was multiplied."""
+        """Return the loss at one network on one real batch; the accuracy, and by how much the ridge was multiplied."""
         inputs, targets = support(psi, self.flip)
         precision = jnp.result_type(float)
         features_s, features_t = (
@@ -119,6 +121,20 @@ class FRePo:
     def synthetic(self, state: State) -> Synthetic:
         """Return the set as it is: no average."""
         return Synthetic(state.psi.inputs, state.psi.labels)
+
+    def _warn_of_precision(self, inputs: jax.Array) -> None:
+        """Warn, once, of more rows than features: the ridge alone makes the Gram matrix definite, by less than float32.
+
+        Measured with 500 rows of 256 features: the gradient's cosine with that of float64 is 0.4.
+        """
+        if jnp.result_type(float) == jnp.float64:
+            return
+        variables = jax.eval_shape(self.model.init, jax.random.key(0))
+        features = lambda variables: self.model.apply(variables, inputs, False, None)[0].features
+        rows, dim = len(inputs) * (2 if self.flip else 1), jax.eval_shape(features, variables).shape[1]
+        if rows > dim:
+            told = f"{rows} rows, mirrored ones included, have {dim} features only: too many for float32"
+            warnings.warn(f"{told}; set --config.x64=True, or a larger model.width", stacklevel=2)
 
     def _optimizer(self) -> optax.GradientTransformation:
         fall = lambda rate: optax.cosine_decay_schedule(rate, self.decay_steps, 0.1) if self.decay_steps else rate

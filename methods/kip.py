@@ -22,7 +22,7 @@ from methods._problems import learned
 from rcig import losses, sharding
 from rcig.errors import must_be_positive
 from rcig.evaluation.kernel import check as check_kernel
-from rcig.evaluation.kernel import warn_of_precision
+from rcig.evaluation.kernel import check_set
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic
 
 
@@ -40,7 +40,7 @@ class KIP:
 
     model: Model  # says how many classes there are
     kernel: str = "fully_connected"  # see kernels/infinite.py
-    depth: int = 1
+    depth: int = 1  # KIP's convnet has 3
     ridge: float = 1e-6  # relative to the mean diagonal
     learning_rate: float = 0.04
     batch_size: int = 500  # real examples of each class a step; published: 5000 of ten classes
@@ -54,7 +54,7 @@ class KIP:
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the support as it is, with an idle optimiser."""
         psi = Synthetic(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
-        warn_of_precision("method", self, psi.inputs)
+        check_set("method", self, psi.inputs)
         return State(psi, self._optimizer().init(psi))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
@@ -70,7 +70,7 @@ class KIP:
         return State(optax.apply_updates(state.psi, updates), opt_state), {"loss": loss} | metrics
 
     def loss(self, psi: Synthetic, batch: Batch) -> tuple[jax.Array, Metrics]:
-        """Return the loss on a real batch; the accuracy, and how often the ridge was multiplied."""
+        """Return the loss on a real batch; the accuracy, and by how much the ridge was multiplied."""
         k_ss = infinite.ntk(self.kernel, self.depth, psi.inputs, psi.inputs)
         k_ts = infinite.ntk(self.kernel, self.depth, batch.inputs, psi.inputs, self.rows_at_once)
         predictions, raised = ridge.predict_raised(k_ss, k_ts, psi.labels.astype(k_ss.dtype), self.ridge)

@@ -17,7 +17,7 @@ from rcig import losses, sharding
 from rcig.data import sampling
 from rcig.errors import must_be_positive
 from rcig.evaluation.kernel import check as check_kernel
-from rcig.evaluation.kernel import warn_of_precision
+from rcig.evaluation.kernel import check_set
 from rcig.types import Batch, Key, Metrics, Model, Synthetic
 
 
@@ -27,7 +27,7 @@ class LabelSolve:
 
     model: Model
     kernel: str = "fully_connected"  # see kernels/infinite.py
-    depth: int = 1
+    depth: int = 1  # KIP's convnet has 3
     ridge: float = 1e-6  # relative to the mean diagonal
     batch_size: int = 10000  # real examples
     rows_at_once: int = 0  # of their kernel; 0 chooses
@@ -38,7 +38,7 @@ class LabelSolve:
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> Synthetic:
         """Return the support with its starting labels: the state is the set."""
-        warn_of_precision("method", self, synthetic.inputs)
+        check_set("method", self, synthetic.inputs)
         return Synthetic(jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels))
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:

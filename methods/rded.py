@@ -53,7 +53,9 @@ class RDED(Taught):
         if dataset.example_shape[0] % self.pieces:
             raise UserError(f"method.pieces {self.pieces} must divide the side of images {dataset.example_shape}")
         classes, ipc = classes_of(start)
-        self.labelling().records(len(start.labels))  # what is wrong with it is said before the teacher is trained
+        self.labelling().records(len(start.labels))  # what is wrong is said before the teacher is trained
+        for label in classes:
+            self._check_enough(dataset, int(label), ipc)
         teacher = squeeze.teacher(key_teacher, self, dataset, folder)
 
         def choose():
@@ -70,16 +72,19 @@ class RDED(Taught):
     def _choose(self, key: Key, dataset: Dataset, variables: Variables, label: int, ipc: int) -> np.ndarray:
         """Return the images (ipc, H, H, C) of a class."""
         key_rows, key_crops = jax.random.split(jax.random.fold_in(key, label))
-        rows, wanted = rows_of(dataset, label), ipc * self.pieces**2
-        rows = np.asarray(jax.random.permutation(key_rows, rows))[: self.candidates]
-        if len(rows) < wanted:
-            raise UserError(
-                f"class {dataset.class_names[label]!r} gives {len(rows)} crops, one an image, where ipc {ipc} and "
-                f"method.pieces {self.pieces} want {wanted}; lower one of them, or raise method.candidates"
-            )
+        rows = np.asarray(jax.random.permutation(key_rows, rows_of(dataset, label)))[: self.candidates]
         images = jnp.asarray(dataset.train.inputs[rows])
         patches, doubts = _best(self, key_crops, variables, images, jnp.int32(label))
-        return stitched(np.asarray(patches)[np.argsort(doubts, kind="stable")[:wanted]], self.pieces)
+        return stitched(np.asarray(patches)[np.argsort(doubts, kind="stable")[: ipc * self.pieces**2]], self.pieces)
+
+    def _check_enough(self, dataset: Dataset, label: int, ipc: int) -> None:
+        """Raise UserError for a class that gives too few crops."""
+        crops, wanted = min(len(rows_of(dataset, label)), self.candidates), ipc * self.pieces**2
+        if crops < wanted:
+            raise UserError(
+                f"class {dataset.class_names[label]!r} gives {crops} crops, one an image, where ipc {ipc} and "
+                f"method.pieces {self.pieces} want {wanted}; lower one of them, or raise method.candidates"
+            )
 
 
 @struct.dataclass

@@ -131,6 +131,8 @@ def open_set(
     if distilled is None:
         fields = {key: value for key, value in resolved.to_dict().items() if key != "num_steps"}  # not of its making
         about = {"config": fields | {"data_dir": ""}, "dataset": resolved.dataset, "class_names": dataset.class_names}
+        if form in formats.PIXELS:  # the data set brings them into its space
+            about |= {"preprocessing": dataset.preprocessing, "pixel_space": dataset.preprocessing["kind"]}
         told = about if config or overrides else {}
         distilled = formats.adopt(content, dataset.num_classes, dataset.encode, told)
     return distilled, resolved, dataset
@@ -157,7 +159,7 @@ def main(command: Callable[[], None]) -> None:
             raise
         print(
             "error: out of memory; lower method.batch_size, model.width, ipc or data.resolution, or set "
-            "method.rows_at_once (for rcig also method.solve_rows)",
+            "method.rows_at_once (rcig: also method.solve_rows; lpld: method.groups_at_once)",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -11,8 +11,8 @@ over classes, for n set features z and m real features r:
     effective_rank   exp of the entropy of the covariance's eigenvalues as shares of their sum (Roy & Vetterli 2007)
     pixel_cosine     cosine, of the images in model-input space
 
-Beside the sets stand as many random real images, and all real ones, at most `MOST` a class. Xiao & He 2024 measure
-likeness and MMD too; their features and kernel are not published, so their numbers are not comparable.
+Beside the sets stand as many random real images, and all real ones of these classes, at most `MOST` each. Xiao & He
+2024 measure likeness and MMD too; their features and kernel are not published, so their numbers are not comparable.
 """
 
 import json
@@ -49,10 +49,11 @@ def main() -> None:
     parser.add_argument(
         "runs", type=command.place, nargs="+", help="workdirs of the same data set; the first one has a teacher"
     )
+    parser.add_argument("--data_dir", default="", help="where the real data are, if TFDS_DATA_DIR does not say it")
     flags = parser.parse_args()
     config = configs.from_dict(artefact.load(flags.runs[0]).card["config"])
     command.set_up_jax(config.precision, config.x64)
-    rows = report(flags.runs)
+    rows = report(flags.runs, flags.data_dir)
     known = {
         run: {name: value if np.isfinite(value) else None for name, value in row.items()} for run, row in rows.items()
     }
@@ -61,7 +62,7 @@ def main() -> None:
     print(table(rows))
 
 
-def report(runs: Sequence[Path]) -> dict[str, Row]:
+def report(runs: Sequence[Path], data_dir: str = "") -> dict[str, Row]:
     """Return the measures of the sets of some runs, called as their workdirs, and of real images.
 
     Raises UserError where the first has no teacher, for workdirs of one name, and for sets of other shapes or spaces.
@@ -70,12 +71,12 @@ def report(runs: Sequence[Path]) -> dict[str, Row]:
     if len(sets) < len(runs):
         raise UserError(f"workdirs must differ in their last names, which are {', '.join(sets)}; rename one")
     first = next(iter(sets.values()))
-    config = configs.from_dict(first.card["config"])
+    config = configs.change(configs.from_dict(first.card["config"]), {"data_dir": data_dir})
     dataset = experiment.load_dataset(config)
     model = experiment.make_model(config.model, dataset)
     variables = load(runs[0], model).variables
     labels = np.asarray(dataset.train.labels)
-    every = np.concatenate([rows_of(dataset, k)[:MOST] for k in range(dataset.num_classes)])
+    every = np.concatenate([rows_of(dataset, k)[:MOST] for k in first.classes])
     images, classes = np.asarray(dataset.train.inputs[every]), labels[every]
     drawn = real(experiment.judges_key(config.seed), dataset, first.card["ipc"], first.classes)
     if len({(one.card["ipc"], *one.classes) for one in sets.values()}) > 1:

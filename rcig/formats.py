@@ -101,7 +101,7 @@ def adopt(
     """
     path, format = content.path, content.format
     named = {_NAMES.get(key, key): value for key, value in content.arrays.items()}
-    if format in _PIXELS:
+    if format in PIXELS:
         try:
             named["inputs"] = encode(named["inputs"])
         except ValueError:
@@ -151,6 +151,10 @@ def export(distilled: Distilled, path: Path) -> None:
     if path.suffix not in _WRITERS:
         raise unknown("suffix", path.suffix, _WRITERS)
     arrays = {k: v for k, v in distilled.synthetic._asdict().items() if v is not None}
+    if (size := sum(array.nbytes for array in arrays.values())) > _MAX_BYTES:
+        raise UserError(
+            f"a file must be at most {_MAX_BYTES} bytes to be read again, the set has {size}; copy its folder"
+        )
     write(path, _WRITERS[path.suffix](arrays, json.dumps(distilled.card, sort_keys=True, allow_nan=False)))
 
 
@@ -198,7 +202,7 @@ FORMATS: dict[str, Callable[[Path], tuple[Arrays, Any]]] = {
     "npz": _npz,
     "safetensors": _safetensors,
 }
-_PIXELS = ("idc", "idc_i")  # formats that hold pixels, not model inputs
+PIXELS = ("idc", "idc_i")  # formats that hold pixels, not model inputs
 _ORDERED = ("rcig", "frepo")  # formats whose row i is of class i // ipc, whatever its label has become
 _SPACES = {"vico": "dc_standard"}  # format -> pixel space; of the others it depends
 

@@ -45,6 +45,10 @@ class LabelStart:
             raise unknown("labels.distance", self.distance, DISTANCES)
         if self.name in ("file", "CNDB") and not self.file:
             raise UserError(f"labels.name={self.name} needs labels.file: {_WANTED[self.name]}")
+        idle = {"file": ("file", "CNDB"), "distance": ("AIDB",), "invert": ("CNDB", "AIDB")}
+        for option, names in idle.items():
+            if getattr(self, option) != getattr(LabelStart, option) and self.name not in names:
+                raise UserError(f"labels.{option} is of labels.name {' or '.join(names)}, not of {self.name}")
 
 
 def start(options: LabelStart, key: Key, dataset: Dataset, ipc: int, init_labels: Sequence[int] = ()) -> jax.Array:

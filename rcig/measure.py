@@ -26,6 +26,7 @@ _OF_MANY = ("standard", "bptt", "kernel", "nearest")
 
 _NOT_OF_ALL = {
     "bptt": "protocol bptt follows a set's schedule, and all data have none",
+    "kernel": "protocol kernel wants a matrix of all pairs of training examples, and takes no steps",
     "nas": "protocol nas compares with networks trained on all data anyway",
 }
 
@@ -80,7 +81,7 @@ def _evaluate(
     key, key_random, key_draw, key_full = jax.random.split(experiment.judges_key(config.seed), 4)
     labels = label_starts.LabelStart(**config.labels.to_dict())
     if config.eval.get("loss", "mse") != "mse":  # a cross-entropy of centred labels has no minimum
-        labels = replace(labels, name="one_hot")
+        labels = replace(labels, name="one_hot", file="", distance="MSE", invert=False)
     rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
     model = experiment.make_model(config.eval.model, dataset)
     result = judge(key, distilled.synthetic)

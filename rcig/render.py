@@ -45,8 +45,8 @@ def grid(pixels: np.ndarray, class_names: Sequence[str], ipc: int, title: str = 
 def contrast(pixels: np.ndarray) -> tuple[np.ndarray, str]:
     """Bring pixels into [0, 1], all by the same rule, and say how.
 
-    They are clipped, unless more than 2 % lie outside, as after ZCA; then the 0.5th and 99.5th percentile of the whole
-    set become black and white.
+    They are clipped, unless more than 2 % lie outside; then the 0.5th and 99.5th percentile of the whole set become
+    black and white. (What a data set decodes is clipped already, also after ZCA.)
     """
     pixels = np.nan_to_num(pixels)
     if np.mean((pixels < 0) | (pixels > 1)) <= 0.02:

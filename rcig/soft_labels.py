@@ -160,15 +160,6 @@ class LabelPool:
         """Return the pool without the records whose checksum is off. Cost: one pass over the files."""
         return dataclasses.replace(self, index=np.setdiff1d(self.index, self.records.broken()))
 
-    def check(self, inputs: np.ndarray, class_names: Sequence[str]) -> None:
-        """Raise UserError unless the pool labels these images (N, ...) in this label space."""
-        self.check_classes(class_names)
-        if self.meta["images"] != image_digest(inputs):
-            raise UserError(
-                f"{self.records.folder} labels another image set {tuple(self.meta['image_shape'])}; give the pool that "
-                "lies beside this set, or label this set anew"
-            )
-
     def check_classes(self, class_names: Sequence[str]) -> None:
         """Raise UserError unless the pool's label space is that of ``class_names``."""
         names, num_classes = self.meta["class_names"], self.meta["num_classes"]

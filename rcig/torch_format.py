@@ -49,7 +49,7 @@ def dump(array: np.ndarray) -> bytes:
     """Return a file that holds a float32 array as one tensor, as torch.save writes it (also for ``weights_only``)."""
     array = np.ascontiguousarray(array, "<f4")
     strides = [stride // array.itemsize for stride in array.strides]
-    number = lambda n: b"J" + struct.pack("<i", n)
+    number = lambda n: b"J" + struct.pack("<i", n) if n < 2**31 else b"\x8a\x08" + struct.pack("<q", n)
     numbers = lambda shape: b"(" + b"".join(map(number, shape)) + b"t"
     text = lambda name: b"X" + struct.pack("<I", len(name)) + name
     storage = (

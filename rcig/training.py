@@ -159,10 +159,15 @@ def train_networks(
             progress.update(done, {"loss": jnp.mean(state.loss)})  # which waits for it
             if time.monotonic() - began < 0.5:  # grow until a chunk takes about a second: Ctrl-C waits for one chunk
                 chunk *= 2
-    if diverged := int(jnp.sum(~jnp.isfinite(state.loss))):
-        told = f"the training of {diverged} of {num_networks} networks diverged; lower eval.learning_rate"
-        warnings.warn(told, stacklevel=2)
+    warn_of_divergence(state.loss)
     return state.variables
+
+
+def warn_of_divergence(loss: jax.Array) -> None:
+    """Warn where the last losses (n,) of networks are not all finite."""
+    if diverged := int(jnp.sum(~jnp.isfinite(loss))):
+        told = f"the training of {diverged} of {len(loss)} networks diverged; lower eval.learning_rate"
+        warnings.warn(told, stacklevel=3)
 
 
 def trajectory(keys: Key, model: Model, synthetic: Synthetic, recipe: Recipe, every: int) -> Iterator[Variables]:

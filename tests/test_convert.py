@@ -4,6 +4,7 @@ import csv
 import json
 import pickletools
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -102,7 +103,8 @@ def test_a_set_becomes_tensors(tmp_path):
             **dict(pixel_space="standard", seed=0, step=1),
         )
         folder = tmp_path / f"torch{rates is None}"
-        convert.tensors(formats.seal(Synthetic(images, labels, rates), card), folder)
+        with nullcontext() if rates is None else pytest.warns(UserWarning, match="a schedule.* mean of its 2 rates"):
+            convert.tensors(formats.seal(Synthetic(images, labels, rates), card), folder)
         stored = torch_format.load(folder / "images.pt")
         assert stored.dtype == np.float32 and stored.shape == (4, 3, 6, 5)
         again = formats.read(folder / "images.pt", "mtt", num_classes=4)

@@ -216,6 +216,8 @@ BAD_FOLDERS = {
     "one each": ({f"{c}/0.png": picture((4, 4)) for c in "ab"}, "without class 0, which has 1"),
     "strange test class": ({f"train/{c}/0.png": picture((4, 4)) for c in "ab"} | {"test/c/0.png": b""}, "no train/c"),
     "no test": ({f"train/{c}/0.png": picture((4, 4)) for c in "ab"}, "in test/<class>/ or val/<class>/"),
+    "splits of other names": ({f"{part}/{c}/{row}.png": picture((4, 4)) for part in ("Train", "Test") for c in "ab"
+                               for row in range(2)}, "folders Test, Train in .* look like splits; call them train"),
     "unknown kind": ({f"{c}/{row}.gif": b"GIF89a" for c in "ab" for row in range(2)}, "no pictures"),
 }  # fmt: skip
 

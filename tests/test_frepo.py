@@ -15,6 +15,7 @@ from methods.frepo import FRePo
 from methods.rfad import RFAD
 from rcig import chunks, losses, pool
 from rcig.errors import UserError
+from rcig.lookup import find
 from rcig.types import Batch
 
 MODEL = toy.model()
@@ -198,6 +199,17 @@ def test_a_singular_gram_matrix_raises_the_ridge_and_says_so():
     assert np.all(np.isfinite(predictions)) and 10 <= float(times) <= 1e3
     _, once = ridge.predict_raised(jnp.eye(4), jnp.eye(4), jnp.eye(4), 1e-6)
     assert float(once) == 1
+
+
+def test_more_rows_than_features_are_said_in_float32():
+    model = find("rcig.models", "convnet").make((8, 8, 1), 3, width=4, depth=2)  # 2 x 2 pixels of 8 channels
+    inputs = jnp.zeros((20, 8, 8, 1), jnp.float32)
+    with jax.enable_x64(False):
+        FRePo(model)._warn_of_precision(inputs)
+        with pytest.warns(UserWarning, match="40 rows, mirrored ones included, have 32 features only"):
+            FRePo(model, flip=True)._warn_of_precision(inputs)
+    with jax.enable_x64(True):
+        FRePo(model, flip=True)._warn_of_precision(inputs)
 
 
 def test_features_are_the_networks_own(batch):

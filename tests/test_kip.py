@@ -16,6 +16,7 @@ from methods.label_solve import LabelSolve
 from rcig import data
 from rcig.errors import UserError
 from rcig.evaluation import kernel as protocol
+from rcig.lookup import find
 from rcig.types import Batch, Synthetic
 
 MODEL = toy.model()
@@ -158,6 +159,32 @@ def test_a_sound_kernel_matrix_is_left_alone(batch):
     method = KIP(MODEL, ridge=1e-2)
     _, metrics = jax.jit(method.step)(jax.random.key(0), method.init(None, toy.synthetic(2), batch), batch)
     assert metrics["ridge_raised"] == 1
+
+
+def test_a_kernel_that_leaves_no_pixels_is_refused(batch):
+    """It would be NaN, whose largest class is always the first."""
+    options = {"kernel": "convnet", "depth": 4}
+    with pytest.raises(UserError, match="eval.kernel .* does not fit examples .*no pixels are left"):
+        protocol.evaluate(
+            jax.random.key(0), toy.synthetic(1), toy.dataset(), None, protocol.KernelRegression(**options)
+        )
+    for make in (KIP, LabelSolve):
+        with pytest.raises(UserError, match="method.kernel .* does not fit examples"):
+            jax.eval_shape(make(MODEL, **options).init, jax.random.key(0), toy.synthetic(1), batch)
+
+
+def test_in_64_bit_mode_the_matrix_of_a_narrow_network_is_solved_in_64_bits():
+    """More rows than features: in float32 only a raised ridge has a factor."""
+    dataset, many = toy.dataset(num_test=30), toy.synthetic(40)
+    model = find("rcig.models", "convnet").make(dataset.example_shape, 3, width=4, depth=1)
+    many = Synthetic(*(jnp.asarray(a, jnp.float32) for a in many[:2]))
+    options = protocol.KernelRegression("empirical_nngp", num_networks=1, ridge=1e-9)
+    raised = []
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            details = protocol.evaluate(jax.random.key(0), many, dataset, model, options).details
+            raised.append(details["ridge_raised"])
+    assert raised[0] > 1 == raised[1]
 
 
 def test_condition_number():

@@ -140,6 +140,9 @@ def test_bad_options(dataset, tmp_path):
         ("AIDB", {"distance": "mes"}, "unknown labels.distance 'mes'.*MSE, NRMSE, SSIM"),
         ("CNDB", {}, "labels.name=CNDB needs labels.file: a GloVe text file"),
         ("file", {"file": str(tmp_path / "none")}, "none cannot be read"),
+        ("centred", {"file": "mine.csv"}, "labels.file is of labels.name file or CNDB, not of centred"),
+        ("CNDB", {"file": "mine.txt", "distance": "SSIM"}, "labels.distance is of labels.name AIDB"),
+        ("normal", {"invert": True}, "labels.invert is of labels.name CNDB or AIDB"),
         ("CNDB", {"file": str(tmp_path / "latin")}, "latin, line 1 is not UTF-8"),
     ):
         with pytest.raises(UserError, match=message):

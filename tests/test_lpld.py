@@ -1,5 +1,6 @@
 """LPLD, SRe2L and RDED: class statistics, recovery, choice, the pipeline's resumption, what is refused; diversity."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -325,11 +326,16 @@ def test_what_cannot_be_recovered_is_refused(tmp_path):
         prepare(model, dataset, teacher=str(tmp_path / "none"))
     with pytest.raises(UserError, match="as many starting rows of every class"):
         classes_of(Synthetic(start.inputs, jnp.asarray([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])))
-    made, _, batch = stage()
     with pytest.raises(UserError, match="batch_size 2 must be at least the 3 groups"):
-        made.init(KEY, toy.synthetic(2), jax.tree.map(lambda a: a[:2], batch))
-    with pytest.raises(UserError, match="'blob 2' gives 80 crops.*want 400"):
-        rded.RDED(model)._choose(KEY, dataset, {}, 2, 100)
+        prepare(model, dataset, batch_size=2)
+    with pytest.raises(UserError, match="'blob 0' gives 3 crops.*want 4"):
+        rded.RDED(model, pieces=2, candidates=3, **few).prepare(KEY, dataset, start, tmp_path)
+    assert not list(tmp_path.iterdir())  # all is said before the teacher is trained
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "teacher.json").write_text(json.dumps({"test_accuracy": 0.9, "dataset": "mnist"}))
+    with pytest.raises(UserError, match="other learned other data: dataset mnist, not toy"):
+        squeeze._check_lender(tmp_path / "other" / "teacher.json", {"dataset": "toy", "pixels": "standard"})
+    squeeze._check_lender(tmp_path / "older" / "teacher.json", {"dataset": "toy"})  # a run that kept no such note
 
 
 @pytest.mark.parametrize(

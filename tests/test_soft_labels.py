@@ -185,13 +185,11 @@ def test_a_pool_of_something_else_is_not_extended(whole, tmp_path, field, change
         label(copied(whole, tmp_path), **changes)
 
 
-def test_a_pool_knows_its_images_and_classes(whole, tmp_path):
+def test_a_pool_knows_its_classes(whole, tmp_path):
     pool = LabelPool.open(whole)
-    pool.check(INPUTS, NAMES)
-    with pytest.raises(UserError, match="another image set"):
-        pool.check(INPUTS[::-1], NAMES)
+    pool.check_classes(NAMES)
     with pytest.raises(UserError, match="labels 3 classes"):
-        pool.check(INPUTS, ("a", "b"))
+        pool.check_classes(("a", "b"))
     with pytest.raises(UserError, match="must be a pool"):
         LabelPool.open(tmp_path)
     with pytest.raises(UserError, match="square images"):

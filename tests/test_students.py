@@ -1,7 +1,9 @@
 """Students of soft labels: the loss by hand, the schedule's numbers, what is drawn, and the protocol as a whole."""
 
 import dataclasses
+import json
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +81,7 @@ def test_kl_by_hand():
 
 
 def task(pool, num_steps=40, **options):
-    return _students._Task(LINEAR, SoftLabels(**options), pool.spec.mix, pool.batches, num_steps)
+    return _students._Task(LINEAR, SoftLabels(**options), pool.spec.mix, options.get("num_epochs") or 8, num_steps)
 
 
 def test_temperature_and_scale(pool):
@@ -104,8 +106,10 @@ def test_rates_by_pseudo_epoch(pool):
     wanted += [0.1 * (1 + math.cos(math.pi * (e - 5) / 95)) for e in range(5, 100)]
     found = jax.vmap(tiny.rate)(jnp.arange(200))
     np.testing.assert_allclose(found, np.repeat(wanted, 2), rtol=1e-5, atol=1e-9)
-    plain = task(pool, 200, learning_rate=1e-3, cosine_stretch=2.0)
+    plain = task(pool, 200, num_epochs=100, learning_rate=1e-3, cosine_stretch=2.0)
     np.testing.assert_allclose(plain.rate(jnp.int32(199)), 5e-4 * (1 + math.cos(math.pi * 99 / 200)), rtol=1e-5)
+    few = task(pool, 50, **PRESETS["tiny"])  # fewer steps than pseudo-epochs: the same curve
+    np.testing.assert_allclose(jax.vmap(few.rate)(jnp.arange(50)), wanted[::2], rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
@@ -176,6 +180,21 @@ def test_groups_of_batch_norm():
     assert not np.allclose(outputs.logits, model.apply(variables, x, True, None)[0].logits, atol=1e-4)
 
 
+def test_groups_have_dropout_of_their_own():
+    def apply(variables, x, train, key):
+        return Outputs(jax.random.uniform(key, (len(x), 1)), x), {}
+
+    outputs, _ = grouped(Model(None, apply), 4).apply({}, jnp.zeros((8, 2)), True, KEY)
+    assert len(np.unique(outputs.logits)) == 8
+
+
+def test_students_that_diverge_are_named(pool, inputs):
+    with pytest.warns(UserWarning, match="training of 2 of 2 networks diverged"):
+        train_students(
+            KEY, LINEAR, inputs, pool, SoftLabels(num_networks=2, num_steps=2, learning_rate=1e30, optimiser="sgd")
+        )
+
+
 def test_options_are_checked(pool, inputs):
     for options in (
         {"order": "entropy"},
@@ -214,7 +233,16 @@ def test_a_larger_set_has_as_many_labels_not_as_large_a_share(run, monkeypatch):
     measure.evaluate(artefact.load(run), full_data_steps=2, pruning_ratio=0.75)
     assert [rows for rows, _ in used[:2]] == [20, 20] and used[2][0] > 1000
     assert [records for _, records in used] == [4, 4, 4]
-    assert [len(pool) for pool in made] == [16, 4]  # no more are made than are wanted
+    assert [len(pool) for pool in made] == [4, 4]  # no more are made than are wanted
+
+
+def test_labels_that_were_not_ended_are_said(run, tmp_path):
+    copied = shutil.copytree(run / "soft_labels", tmp_path / "soft_labels")
+    meta = json.loads((copied / "meta.json").read_text())
+    (copied / "meta.json").write_text(json.dumps(meta | {"count": 3}))
+    with pytest.warns(UserWarning, match="holds 3 of 16 records: its labelling was stopped"):
+        result = measure.evaluate(artefact.load(run), compare=(), label_pool=str(copied), num_steps=2)
+    assert result["records"] == 3
 
 
 def test_what_is_missing_is_said(run, tmp_path):

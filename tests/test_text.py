@@ -221,6 +221,20 @@ def test_bad_embeddings_are_one_line_that_names_the_remedy(case, load, tsv, tmp_
     refuses(message, load, "tsv", path=tsv, embeddings=tmp_path / "glove.txt", **options)
 
 
+def test_a_word_of_a_glove_file_may_have_spaces(tmp_path):
+    """That of 840B tokens has some, such as ". . ."."""
+    (tmp_path / "glove.txt").write_text("love 1 2\n. . . 3 4\n")
+    table, told = embeddings.from_file(tmp_path / "glove.txt", ["love", ". . ."])
+    assert table.tolist() == [[1, 2], [3, 4]] and told["words_found"] == 2
+
+
+def test_classes_are_sorted_by_number_or_by_alphabet(tmp_path, load):
+    for labels, wanted in (("10 9 100", ("9", "10", "100")), ("dog apple cat", ("apple", "cat", "dog"))):
+        path = tmp_path / f"{wanted[0]}.tsv"
+        path.write_text("".join(f"{label}\ta few words\n" for label in labels.split() for _ in range(4)))
+        assert load("tsv", path=path, test_fraction=0.25, embedding_dim=2).class_names == wanted
+
+
 def test_missing_embeddings_are_named(load, tsv):
     refuses("embeddings /nowhere.txt cannot be read", load, "tsv", path=tsv, embeddings="/nowhere.txt")
 

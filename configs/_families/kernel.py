@@ -108,4 +108,5 @@ def digits(config: ConfigDict) -> ConfigDict:
     """For scikit-learn's 8-pixel digits: narrow, two blocks, a minute or so."""
     config = narrow(config, 3000 if config.method.name == "frepo" else 1000)
     config.model.depth = config.eval.model.depth = 2
+    config.x64 = config.x64 or 10 * config.ipc > 256  # more rows than features: float32 has no gradient to trust
     return config

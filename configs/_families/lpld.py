@@ -87,7 +87,8 @@ def tiny20(ipc: int) -> ConfigDict:
     config.model = resnet(depth=10, stages=3, width=32, stem="large")
     config.num_steps = config.method.decay_steps = 300
     config.checkpoint_every = 30
-    config.method.update({"teacher_optimiser": "adam", "teacher_learning_rate": 1e-3, "teacher_steps": 1200})
+    config.method.update({"teacher_optimiser": "adam", "teacher_learning_rate": 1e-3, "teacher_weight_decay": 0.0})
+    config.method.teacher_steps = 1200
     config.method.update({"teacher_batch_size": 128, "label_epochs": 60, "label_batch_size": 20})
     config.method.groups_at_once = 2
     config.eval.preset = "small"
@@ -117,7 +118,9 @@ def rded(config: ConfigDict, pieces: int = 1) -> ConfigDict:
     Labels are made as LPLD's, to compare the images alone: RDED's own crops are at least 1 / ``pieces`` of one.
     """
     shared = ("label_epochs", "label_batch_size", "mix", "view_flip", "min_scale")
-    kept = {name: value for name, value in config.method.items() if name.startswith("teacher") or name in shared}
+    kept = {"min_scale": 0.08} | {
+        name: value for name, value in config.method.items() if name.startswith("teacher") or name in shared
+    }
     config.method = ConfigDict(kept | {"name": "rded", "pieces": pieces})
     config.num_steps = config.steps_per_dispatch = config.checkpoint_every = 1
     return config

@@ -34,7 +34,7 @@ from methods.lpld import pixels, squeeze
 from methods.lpld.recover import Recover, Targets
 from methods.lpld.taught import Taught, classes_of
 from methods.lpld.views import Views
-from rcig.errors import must_be_positive, unknown
+from rcig.errors import UserError, must_be_positive, unknown
 from rcig.types import Batch, Dataset, Key, Method, Synthetic
 
 SUPERVISIONS = ("class_statistics", "class_batches", "global")
@@ -76,10 +76,13 @@ class LPLD(Taught):
         key_teacher, key_statistics = jax.random.split(key)
         seen = pixels.of(dataset)
         classes, ipc = classes_of(start)
-        self.labelling().records(len(start.labels))  # what is wrong with it is said before hours of recovery
+        self.labelling().records(len(start.labels))  # what is wrong is said before the teacher is trained
+        one_class = self.supervision != "global"
+        groups = len(classes) if one_class else ipc
+        if 0 < self.batch_size < groups:
+            raise UserError(f"method.batch_size {self.batch_size} must be at least the {groups} groups, or 0")
         teacher = squeeze.teacher(key_teacher, self, dataset, folder)
         targets = self._targets(key_statistics, dataset, teacher, folder)
-        one_class = self.supervision != "global"
         if self.supervision == "class_statistics":
             targets = jax.tree.map(lambda a: a[classes], targets)
         stage = Recover(
@@ -96,10 +99,10 @@ class LPLD(Taught):
             self.stem_weight,
             self.groups_at_once,
         )
-        size = self.batch_size or (len(classes) if one_class else ipc)
-        groups = Batch(np.zeros((size, 1), np.float32), np.arange(size, dtype=np.int32))
+        size = self.batch_size or groups
+        stand_ins = Batch(np.zeros((size, 1), np.float32), np.arange(size, dtype=np.int32))
         labels = jax.nn.one_hot(np.repeat(classes, ipc), dataset.num_classes, dtype=jnp.float32)
-        return stage, replace(dataset, train=groups), Synthetic(seen.rounded(jnp.asarray(start.inputs)), labels)
+        return stage, replace(dataset, train=stand_ins), Synthetic(seen.rounded(jnp.asarray(start.inputs)), labels)
 
     def _targets(self, key: Key, dataset: Dataset, teacher: squeeze.Teacher, folder: Path) -> Targets:
         if self.supervision != "class_statistics":

@@ -23,7 +23,6 @@ from methods.lpld.pixels import Pixels
 from methods.lpld.views import Views
 from rcig import losses, sharding
 from rcig.chunks import map_rows
-from rcig.errors import UserError
 from rcig.models._batch_norm_statistics import Moments, statistics
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
@@ -61,13 +60,11 @@ class Recover:
     groups_at_once: int
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
-        """Return the images as they are, in groups. Raises UserError where the batch does not hold every group."""
+        """Return the images as they are, in groups."""
         split = lambda a: a.reshape(-1, self.ipc, *a.shape[1:])  # class-major rows -> (K, n, ...)
         grouped = split if self.one_class else lambda a: split(a).swapaxes(0, 1)
         images = grouped(jnp.asarray(synthetic.inputs))
         classes = grouped(jnp.argmax(synthetic.labels, 1).astype(jnp.int32))
-        if len(batch.labels) < len(images):
-            raise UserError(f"method.batch_size {len(batch.labels)} must be at least the {len(images)} groups")
         arrays = jax.tree.map(jnp.asarray, (self.variables, self.targets, self.pixels))
         return State(images, classes, self._optimizer().init(images), jnp.int32(0), *arrays)
 

@@ -13,7 +13,7 @@ For a layer with input x, of class c over images i, rows and columns, with m_i, 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from rcig.models._batch_norm_statistics import Moments, layers, statistics
 from rcig.teacher import FOLDER, Teacher, empty, load
 from rcig.types import Dataset, Key, Model, Variables
 
+_NOTE = "teacher.json"  # what the teacher learned, and how well
 _KEEP = 0.9  # of the running class statistics
 
 
@@ -63,20 +64,37 @@ class Options:
 def teacher(key: Key, options: Options, dataset: Dataset, folder: Path) -> Teacher:
     """Train a teacher, or take another run's, and keep it in ``folder/teacher``, or take the one that is there.
 
-    A stopped training goes on from its checkpoint in ``folder/teaching``. The test accuracy is said in teacher.json
-    too. Raises UserError for a class without images, and where another run's teacher is not there.
+    A stopped training goes on from its checkpoint in ``folder/teaching``. Its data and test accuracy are said in
+    teacher.json. Raises UserError for a class without images, and where another run's teacher is not there or learned
+    other data.
     """
     check_classes(dataset)
     layers_of(options.model, dataset)
 
+    told = {"dataset": dataset.name, "classes": list(dataset.class_names), "pixels": dataset.preprocessing["kind"]}
+
     def make():
         borrowed = options.teacher and load(Path(options.teacher), options.model)
+        if borrowed:
+            _check_lender(Path(options.teacher) / _NOTE, told)
         return (borrowed or _trained(key, options, dataset, folder / "teaching"))._asdict()
 
     found = Teacher(**kept(folder / FOLDER, make, empty(options.model)))
     if sharding.is_writer():
-        write(folder / "teacher.json", (json.dumps({"test_accuracy": found.test_accuracy}) + "\n").encode())
+        write(folder / _NOTE, (json.dumps({"test_accuracy": found.test_accuracy} | told) + "\n").encode())
     return found
+
+
+def _check_lender(note: Path, wanted: Mapping[str, object]) -> None:
+    """Raise UserError for the teacher of other data, as far as its note knows."""
+    try:
+        known = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return
+    for name, value in wanted.items():
+        if known.get(name, value) != value:
+            told = f"{name} {known[name]}, not {value}"
+            raise UserError(f"the teacher in {note.parent} learned other data: {told}; name a run on these data")
 
 
 def layers_of(model: Model, dataset: Dataset) -> tuple[str, ...]:

@@ -40,8 +40,6 @@ def opened(location: Path) -> Iterator[Tree]:
                 }
         else:
             yield _tar(location)
-    except UserError:
-        raise
     except (OSError, EOFError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
         raise UserError(f"{location} cannot be read ({one_line(error)}): fetch or make it again") from None
 

@@ -80,10 +80,13 @@ def digest(*parts: object) -> str:
 
 
 def files_digest(root: Path) -> str:
-    """Return a digest of the names, sizes and times of a file, or of all files below a folder (not their contents)."""
+    """Return a digest of the names, sizes and times of a file, or of all files below a folder (not their contents).
+
+    Of the times that of the inode, too: copies and containers set the other as they like.
+    """
     files = [root] if root.is_file() else files_below(root)
     stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
-    return digest(*[(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return digest(*[(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats])
 
 
 def files_below(root: Path) -> list[Path]:

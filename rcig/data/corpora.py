@@ -80,7 +80,9 @@ def read_tsv(location: None, path: str = "", test_path: str = "", test_fraction:
         raise UserError(f"test_path and test_fraction={test_fraction} exclude each other: give one of them")
     read = partial(_read, parse=_parse_tsv, rule="a label, a tab and a text")
     train = read(Path(path).expanduser())
-    classes = sorted({label for label, _ in train}, key=lambda label: (not label.isdecimal(), label.zfill(20)))
+    classes = sorted(
+        {label for label, _ in train}, key=lambda label: (0, int(label), label) if label.isdecimal() else (1, 0, label)
+    )
     if test_path:
         return _corpus(train, read(Path(test_path).expanduser()), classes)
     labels = np.array([classes.index(label) for label, _ in train])

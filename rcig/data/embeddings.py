@@ -113,6 +113,8 @@ def from_file(path: Path, words: Sequence[str], dim: int = 0) -> tuple[np.ndarra
                 where = f"{path}, line {row}"
                 word, *numbers = _fields(line, where)
                 dim = dim or len(numbers)
+                if (more := len(numbers) - dim) > 0 and not any(map(_is_number, numbers[:more])):  # a word with spaces
+                    word, numbers = " ".join([word, *numbers[:more]]), numbers[more:]
                 if len(numbers) != dim or not dim:
                     raise UserError(f"{where} has {len(numbers)} numbers, not {dim}: {_remedy(row)}")
                 if word in number_of:
@@ -135,6 +137,14 @@ def to_file(path: Path, words: Sequence[str], table: np.ndarray) -> int:
     lines = (f"{words[row]} {' '.join(f'{number:.6g}' for number in table[row])}\n" for row in known)
     files.write(path, "".join(lines).encode())
     return len(known)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+        return True
+    except ValueError:
+        return False
 
 
 def _fields(line: bytes, where: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rcig.card import Distilled
+from rcig.errors import UserError
 from rcig.files import check_new, disk_errors
 
 Rows = Iterable[Mapping[str, Any]]
@@ -24,6 +25,10 @@ def distilled(set_: Distilled, folder: Path, class_names: tuple[str, ...]) -> Pa
     import tensorflow_datasets as tfds
 
     check_new(folder)
+    if len(set(class_names)) < len(class_names):
+        raise UserError("TFDS wants classes of different names; convert to .npz, or name them in the data")
+    with disk_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     features = {
         "inputs": tfds.features.Tensor(shape=set_.inputs.shape[1:], dtype=np.float32),
         "labels": tfds.features.Tensor(shape=set_.labels.shape[1:], dtype=np.float32),

@@ -43,7 +43,17 @@ def _prepare_tfds(name: str, data_dir: Path) -> None:
     try:
         # TFDS writes TFRecord files by default, which cannot be read without TensorFlow
         tfds.builder(name, data_dir=data_dir, file_format="array_record").download_and_prepare()
-    except (OSError, tfds.core.DatasetNotFoundError, tfds.download.DownloadError) as error:
+    except AssertionError as error:  # of sets that have to be fetched by hand
+        raise UserError(
+            f"data set {name!r} cannot be prepared ({one_line(error)}): put its archives into "
+            f"{data_dir / 'downloads' / 'manual'}"
+        ) from None
+    except (
+        OSError,
+        tfds.core.DatasetNotFoundError,
+        tfds.download.DownloadError,
+        tfds.download.download_manager.NonMatchingChecksumError,
+    ) as error:
         raise UserError(f"data set {name!r} cannot be prepared in {data_dir} ({one_line(error)}): try again") from None
 
 

@@ -73,19 +73,26 @@ def read_wnids(names: Mapping[str, str], location: Path, cache_dir: Path, resolu
     return _read(location, cache_dir, list(names), partial(_list_wnids, names), resolution)
 
 
+_SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
+
+
 def read_folder(
     location: None, cache_dir: Path, path: str = "", test_fraction: float = 0.2, resolution: int | None = None
 ) -> Raw:
     """Read your own pictures from path/train/<class>/ and path/test/<class>/ (or val/), or from path/<class>/ alone.
 
     In the second form a stratified ``test_fraction`` of every class is held out. Folders within a class's belong to it;
-    what begins with a dot does not count. Pictures are grey only if all are.
+    what begins with a dot, and pictures outside the classes' folders, do not count. Pictures are grey only if all are.
     """
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise UserError(
             f"data set 'folder' needs path= a folder with a folder of pictures for each class, got {str(path)!r}"
         )
+    below = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    splits = [path.name for path in below if path.name.lower() in _SPLITS and any(map(Path.is_dir, path.iterdir()))]
+    if splits and "train" not in splits and len(splits) == len(below):
+        raise UserError(f"folders {', '.join(sorted(splits))} in {root} look like splits; call them train and test")
     if (root / "train").is_dir():
         return _read(root, cache_dir, "splits", _list_splits, resolution)
     return _read(root, cache_dir, ("classes", test_fraction), partial(_list_classes, test_fraction), resolution)

@@ -20,7 +20,7 @@ from rcig.errors import UserError
 from rcig.losses import kl_divergence
 from rcig.metrics import Progress
 from rcig.soft_labels import LabelPool
-from rcig.training import State, learn, over_networks
+from rcig.training import State, learn, over_networks, warn_of_divergence
 from rcig.types import Key, Model, Variables
 from rcig.views import apply_view
 
@@ -43,9 +43,10 @@ def train_students(
         raise UserError(
             f"eval.bn_group {protocol.bn_group} must divide the {pool.spec.batch_size} rows of a record; 0: no groups"
         )
-    num_steps = protocol.num_steps or (protocol.num_epochs or pool.spec.epochs) * pool.batches
+    epochs = protocol.num_epochs or pool.spec.epochs
+    num_steps = protocol.num_steps or epochs * pool.batches
     places = np.stack([draws(each, pool, protocol, num_steps) for each in keys])  # (n, T)
-    task = _Task(model, protocol, pool.spec.mix, pool.batches, num_steps)
+    task = _Task(model, protocol, pool.spec.mix, epochs, num_steps)
     inputs, state = jnp.asarray(inputs, jnp.float32), _start(task, keys)
     size = max(1, _DISPATCHED // pool.spec.batch_size)
     with Progress(num_steps, passing=True) as progress:
@@ -54,6 +55,7 @@ def train_students(
             steps = np.minimum(np.arange(start, start + size), num_steps - 1)  # always as many: one program
             state = _train(task, keys, state, inputs, pool.read(places[:, steps]), start, stop)
             progress.update(stop, {"loss": jnp.mean(state.loss)})
+    warn_of_divergence(state.loss)
     return state.variables
 
 
@@ -82,7 +84,7 @@ class _Task:
     model: Model
     protocol: "SoftLabels"
     mix: str
-    batches: int  # steps of a pseudo-epoch
+    epochs: int  # pseudo-epochs: so many parts of the steps
     num_steps: int
 
     @property
@@ -95,16 +97,17 @@ class _Task:
 
     def rate(self, step: jax.Array) -> jax.Array:
         """Return the learning rate of a step: eta (1 + cos(pi e / E)) / 2 in pseudo-epoch e, after the warm-up."""
-        protocol, epoch = self.protocol, step // self.batches
-        warmup, epochs = protocol.warmup_epochs, -(-self.num_steps // self.batches)
-        share = (epoch - warmup) / (protocol.cosine_stretch * max(1, epochs - warmup))
+        protocol, epoch = self.protocol, step * self.epochs // self.num_steps
+        warmup = protocol.warmup_epochs
+        share = (epoch - warmup) / (protocol.cosine_stretch * max(1, self.epochs - warmup))
         rising = 0.01 + 0.99 * epoch / max(1, warmup)
         return protocol.learning_rate * jnp.where(epoch < warmup, rising, (1 + jnp.cos(jnp.pi * share)) / 2)
 
     def loss(self, logits: jax.Array, teacher: jax.Array) -> jax.Array:
         protocol = self.protocol
         teacher = teacher.astype(logits.dtype) / (protocol.teacher_temperature or protocol.temperature)
-        return protocol.loss_scale * kl_divergence(teacher, logits / protocol.temperature)
+        scale = protocol.loss_scale or protocol.temperature**2
+        return scale * kl_divergence(teacher, logits / protocol.temperature)
 
     @property
     def student(self) -> Model:
@@ -121,7 +124,9 @@ def grouped(model: Model, size: int) -> Model:
         if not train:
             return model.apply(variables, x, train, key)
         groups = x.reshape(-1, size, *x.shape[1:])
-        outputs, after = jax.vmap(lambda x: model.apply(variables, x, True, key))(groups)
+        dropout = lambda group: None if key is None else jax.random.fold_in(key, group)
+        each = lambda x, group: model.apply(variables, x, True, dropout(group))
+        outputs, after = jax.vmap(each)(groups, jnp.arange(len(groups)))
         merge, first = lambda a: a.reshape(-1, *a.shape[2:]), lambda a: a[0]
         return jax.tree.map(merge, outputs), jax.tree.map(first, after)
 

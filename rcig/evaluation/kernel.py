@@ -50,7 +50,7 @@ class KernelRegression:
     """The options ``eval.*``."""
 
     kernel: str = "fully_connected"  # see kernels/infinite.py; or a name in EMPIRICAL
-    depth: int = 1  # of an infinite one
+    depth: int = 1  # of an infinite one; KIP's convnet has 3
     ridge: float = 1e-6
     num_networks: int = 5  # of an empirical kernel
     trained_networks: int = 0
@@ -79,11 +79,19 @@ def check(section: str, kernel: str, depth: int, others: Iterable[str] = ()) -> 
         raise UserError(f"{section}.kernel {kernel!r}: {error}") from error
 
 
-def warn_of_precision(section: str, options: Any, inputs: Array) -> None:
-    """Warn, once a run, where 32-bit arithmetic is too coarse for the kernel matrix of a set, (M, ...), and its ridge.
+def check_set(section: str, options: Any, inputs: Array) -> None:
+    """Look at a set (M, ...) before its kernel matrix is used. May be traced; compiles one kernel matrix, in float32.
 
-    May be traced. In float64 nothing is computed.
+    Warns, once a run, where 32-bit arithmetic is too coarse for that matrix and its ridge. Raises UserError for
+    examples that the kernel does not take: the convolutional ones want images, with pixels left after every pooling.
     """
+    k_ss = jax.jit(partial(infinite.ntk, options.kernel, options.depth))
+    example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jnp.float32)
+    try:
+        jax.eval_shape(k_ss, example, example)
+    except ValueError as error:
+        told = f"{section}.kernel {options.kernel!r} of depth {options.depth} does not fit examples {inputs.shape[1:]}"
+        raise UserError(f"{told} ({str(error).splitlines()[0]}); choose a smaller depth or fully_connected") from error
     if jnp.result_type(float) == jnp.float64:
         return
 
@@ -95,8 +103,7 @@ def warn_of_precision(section: str, options: Any, inputs: Array) -> None:
                 stacklevel=2,
             )
 
-    k_ss = infinite.ntk(options.kernel, options.depth, inputs, inputs)
-    jax.debug.callback(warn, ridge.condition(k_ss, options.ridge))
+    jax.debug.callback(warn, ridge.condition(k_ss(inputs, inputs), options.ridge))
 
 
 def infinite_kernel(protocol: KernelRegression) -> Kernel:
@@ -113,12 +120,13 @@ def ntk_kernel(model: Model, variables: Variables) -> Kernel:
         return model.apply({**variables, "params": params}, x, False, None)[0].logits
 
     def matrix(x_s):
-        full = empirical.ntk_full(outputs, variables["params"], x_s, x_s)  # (M, M, K, K)
+        full = _exact(empirical.ntk_full(outputs, variables["params"], x_s, x_s))  # (M, M, K, K)
         return full.transpose(0, 2, 1, 3).reshape(full.shape[0] * full.shape[2], -1)
 
     def product(x, x_s, alpha):  # empirical.ntk_product, but J(x_s)^T alpha once for all rows of x
         params = variables["params"]
-        (along,) = jax.vjp(lambda p: outputs(p, x_s), params)[1](alpha)
+        values, pull = jax.vjp(lambda p: outputs(p, x_s), params)
+        (along,) = pull(alpha.astype(values.dtype))
         return map_rows(lambda x: jax.jvp(lambda p: outputs(p, x), (params,), (along,))[1], x)
 
     return Kernel(matrix, product)
@@ -127,8 +135,13 @@ def ntk_kernel(model: Model, variables: Variables) -> Kernel:
 def nngp_kernel(model: Model, variables: Variables) -> Kernel:
     """Return the conjugate kernel of a network."""
     features = partial(map_features, model, variables)
-    gram = lambda a, b: ridge.gram(features(a), features(b))
+    gram = lambda a, b: ridge.gram(_exact(features(a)), _exact(features(b)))
     return Kernel(lambda x_s: gram(x_s, x_s), lambda x, x_s, alpha: ridge.gram(gram(x, x_s), alpha.T))
+
+
+def _exact(values: jax.Array) -> jax.Array:
+    """In 64-bit mode what a network of 32 bits computes is solved for in 64: the matrix is near to singular."""
+    return values.astype(jnp.result_type(float))
 
 
 EMPIRICAL: dict[str, Callable[[Model, Variables], Kernel]] = {
@@ -141,9 +154,10 @@ PRESETS: dict[str, dict[str, Any]] = {"kernel": {}}
 def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, protocol: KernelRegression) -> Result:
     """Classify the test split. Returns an accuracy for each network, or the one of an infinitely wide one (std 0).
 
-    ``details`` hold the ``kernel`` (an infinite one is the ``model``, too: no network judged), how often the ridge was
-    multiplied (``ridge_raised``, the mean over networks) and, where networks are trained, the ``measures`` of both.
-    Cost of ``empirical_ntk``: M K products over the set and (M K)^3 / 3.
+    ``details`` hold the ``kernel`` (an infinite one is the ``model``, too: no network judged), by how much the
+    ridge was multiplied (``ridge_raised``, the mean over networks) and, where networks are trained, the ``measures`` of
+    both. Cost of ``empirical_ntk``: M K products over the set and (M K)^3 / 3.
+    Raises: UserError for a set that the kernel does not take, or whose matrix has no factor whatever the ridge.
     """
     check_fits(synthetic, dataset, images=protocol.flip)
     key_fresh, key_trained = jax.random.split(key)
@@ -154,24 +168,27 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         make = partial(EMPIRICAL[protocol.kernel], model)
         fresh = [model.init(k) for k in jax.random.split(key_fresh, protocol.num_networks)]
     else:
-        warn_of_precision("eval", protocol, x_s)
+        check_set("eval", protocol, x_s)
         make, fresh = (lambda _: infinite_kernel(protocol)), [None]
 
     exact = jax.default_matmul_precision("float32")  # a kernel matrix rounded to 10 bits is indefinite
 
     @jax.jit
     @exact
-    def fit(variables):
+    def fit(variables, x_s, y_s):  # arguments: XLA would compute the matrix of constants while it compiles
         k_ss = make(variables).matrix(x_s)
         strength, times = ridge.raised(k_ss, protocol.ridge)
         targets = y_s.reshape(len(k_ss), -1).astype(k_ss.dtype)
         return ridge.solve(ridge.factor(k_ss, strength), targets).reshape(y_s.shape), times
 
-    product = jax.jit(exact(lambda variables, x, alpha: make(variables).product(x, x_s, alpha)))
+    product = jax.jit(exact(lambda variables, x, x_s, alpha: make(variables).product(x, x_s, alpha)))
     accuracies, raised = [], []
     for variables in fresh:
-        alpha, times = fit(variables)
-        accuracies.append(_accuracy(lambda x, v=variables, a=alpha: product(v, x, a), dataset, protocol.test_chunk))
+        alpha, times = fit(variables, x_s, y_s)
+        if not np.all(np.isfinite(alpha)):
+            raise UserError(f"the kernel matrix of the set has no factor with eval.ridge {protocol.ridge}; raise it")
+        predict = lambda x, v=variables, a=alpha: product(v, x, x_s, a)
+        accuracies.append(_accuracy(predict, dataset, protocol.test_chunk))
         raised.append(times)
     details: dict[str, Any] = {"kernel": protocol.kernel, "ridge_raised": float(np.mean(raised))}
     if protocol.kernel not in EMPIRICAL:  # no network judged

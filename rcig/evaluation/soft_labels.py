@@ -8,6 +8,7 @@ not label, such as random real images, is labelled first, by the same teacher un
 """
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ DRAWS = ("", "in_order", "with_replacement")
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """The options ``eval.*``. The defaults are LPLD's protocol for ImageNet-1K."""
+    """The options ``eval.*``. The defaults are LPLD's for ImageNet-1K, but epochs as labelled and no groups."""
 
     label_pool: str = ""  # folder of the pool; empty: the one beside the set
     pruning_ratio: float = 0.0  # the share of the full pool to leave out; 0: nothing of what the pool holds
@@ -48,7 +49,7 @@ class SoftLabels:
     weight_decay: float = 0.01  # of kernels alone: parameters of more than one dimension
     temperature: float = 20.0
     teacher_temperature: float = 0.0  # 0: the same; LPLD's label smoothing 0.2 for ImageNet-21K acts as 25
-    loss_scale: float = 1.0  # T^2 = 400 where the optimiser is SGD
+    loss_scale: float = 1.0  # 0: the temperature's square, as where the optimiser is SGD
     bn_group: int = 0  # batch statistics over groups of so many rows; 0: over the batch
     flip: bool = False  # of the other protocols; views have their own
     test_chunk: int = 256
@@ -59,8 +60,16 @@ class SoftLabels:
             if getattr(self, name) not in names:
                 raise unknown(f"eval.{name}", getattr(self, name), names)
         must_be_positive("eval", self, "num_networks", "test_chunk", "learning_rate")
-        must_be_positive("eval", self, "temperature", "loss_scale", "cosine_stretch")
-        for name in ("num_epochs", "num_steps", "warmup_epochs", "weight_decay", "bn_group", "teacher_temperature"):
+        must_be_positive("eval", self, "temperature", "cosine_stretch")
+        for name in (
+            "loss_scale",
+            "num_epochs",
+            "num_steps",
+            "warmup_epochs",
+            "weight_decay",
+            "bn_group",
+            "teacher_temperature",
+        ):
             if getattr(self, name) < 0:
                 raise UserError(f"eval.{name} must not be negative, not {getattr(self, name)}")
         kept(1, self.pruning_ratio)
@@ -77,7 +86,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.2,
         "weight_decay": 1e-4,
         "warmup_epochs": 5,
-        "loss_scale": 400.0,
+        "loss_scale": 0.0,
     },
     "small": {"learning_rate": 5e-3, "num_networks": 5},
 }
@@ -116,15 +125,18 @@ def _pool_of(key: Key, synthetic: Synthetic, dataset: Dataset, protocol: SoftLab
     folder = Path(protocol.label_pool)
     pool = LabelPool.open(folder)
     pool.check_classes(dataset.class_names)
+    if len(pool) < (whole := pool.spec.records(pool.meta["image_shape"][0])):
+        told = f"{folder} holds {len(pool)} of {whole} records: its labelling was stopped; the same command ends it"
+        warnings.warn(told, stacklevel=2)
     pruned = _pruned(pool, protocol)
     if pool.meta["images"] == image_digest(np.asarray(synthetic.inputs)):
         yield pruned
         return
     alike = len(synthetic.inputs) == pool.meta["image_shape"][0]  # a set of another size has other epochs, and ratios
-    count = len(pool) if alike else len(pruned)
+    count = len(pool) if alike and protocol.order != "first" else len(pruned)  # the first are made first
     with tempfile.TemporaryDirectory() as made:
         other = _labeller(folder.parent, dataset)(key, Path(made), synthetic.inputs, pool, count)
-        yield _pruned(other, protocol) if alike else other
+        yield _pruned(other, protocol) if len(other) > len(pruned) else other
 
 
 def _pruned(pool: LabelPool, protocol: SoftLabels) -> LabelPool:
