@@ -119,7 +119,8 @@ def published(name: str) -> str:
 def _accuracy_row(name: str, step: int, result: dict) -> dict[str, str]:
 
     def percent(mean, std):
-        spread = f" ± {100 * result[std]:.1f}" if result["n"] > 1 and std in result else ""
+        several = result["n"] > 1 or f"{mean}_draws" in result
+        spread = f" ± {100 * result[std]:.1f}" if several and std in result else ""
         return f"{100 * result[mean]:.1f}{spread}" if mean in result else ""
 
     return {

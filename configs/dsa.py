@@ -17,7 +17,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     svhn_cropped_ipc1     27.5 ± 1.4              not run yet
     svhn_cropped_ipc10    79.2 ± 0.5              not run yet
     svhn_cropped_ipc50    84.4 ± 0.4              not run yet
-    cifar10_ipc1          28.8 ± 0.7              28.5 ± 0.5 (random real 14.3 ± 0.5), 1000 steps, 90 min of a core
+    cifar10_ipc1          28.8 ± 0.7              28.9 ± 0.3 (random real 16.0 ± 1.8), 1000 steps, 90 min of a core
     cifar10_ipc10         52.1 ± 0.5              not run yet
     cifar10_ipc50         60.6 ± 0.5              not run yet
     cifar100_ipc1         13.9 ± 0.3              not run yet
