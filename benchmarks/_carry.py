@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rcig.data import cache, records, sources
-from rcig.data.raw import Raw
+from rcig.data.raw import Raw, to_arrays
 
 _PART = 55_000_000  # bytes of a part, at most about
 _TEXT = (".json", ".txt")  # files of a prepared set that travel as they are
@@ -70,7 +70,7 @@ def unpack(name: str, folder: Path, data_dir: Path) -> None:
     _stand_in(location, note["files"])
     train, test = (np.array(note[f"{part}_labels"], np.int32) for part in ("train", "test"))
     raw = Raw(pixels[: len(train)], train, pixels[len(train) :], test, np.array(note["class_names"]))
-    records._decode = lambda *_: raw._asdict()  # so that rcig itself decides under which key they are kept
+    records._decode = lambda *_: to_arrays(raw)  # so that rcig itself decides under which key they are kept
     sources.read(name, data_dir, cache.default_folder(), {})
 
 

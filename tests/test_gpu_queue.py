@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import colours, write_tfds
+
+from rcig import data
+from rcig.data import records
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,3 +74,27 @@ def test_pixels_survive_the_journey(queue, channels):
 
     pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 4, channels), np.uint8)
     np.testing.assert_array_equal(_carry._pixels(_carry._residuals(pixels)), pixels)
+
+
+def test_a_data_set_is_carried_to_a_machine_without_tfds(queue, tmp_path, monkeypatch):
+    import _carry
+
+    splits = {"train": colours((8, 8, 3), 4, 10, 1), "test": colours((8, 8, 3), 4, 3, 2)}
+    home = write_tfds(tmp_path / "home", "cifar100", "", (8, 8, 3), splits)
+    monkeypatch.setenv("RCIG_CACHE", str(tmp_path / "home_cache"))
+    made = _carry.pack("cifar100", tmp_path / "carried", home)
+    assert sorted(path.name for path in made) == ["cifar100.0.bz2", "cifar100.json"]
+    here = data.load("cifar100", data_dir=home)
+
+    monkeypatch.setenv("RCIG_CACHE", str(tmp_path / "away_cache"))
+    monkeypatch.setattr(records, "_decode", records._decode)  # which unpacking replaces
+    for package in ("tensorflow_datasets", "array_record", "grain"):
+        monkeypatch.setitem(sys.modules, package, None)
+    _carry.unpack("cifar100", tmp_path / "carried", tmp_path / "away")
+    monkeypatch.undo()
+    monkeypatch.setenv("RCIG_CACHE", str(tmp_path / "away_cache"))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    there = data.load("cifar100", data_dir=tmp_path / "away")
+    assert there.class_names == here.class_names and there.preprocessing == here.preprocessing
+    for a, b in zip((*here.train, *here.test), (*there.train, *there.test), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -27,8 +27,6 @@ def distilled(set_: Distilled, folder: Path, class_names: tuple[str, ...]) -> Pa
     check_new(folder)
     if len(set(class_names)) < len(class_names):
         raise UserError("TFDS wants classes of different names; convert to .npz, or name them in the data")
-    with disk_errors(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
     features = {
         "inputs": tfds.features.Tensor(shape=set_.inputs.shape[1:], dtype=np.float32),
         "labels": tfds.features.Tensor(shape=set_.labels.shape[1:], dtype=np.float32),
@@ -53,6 +51,8 @@ def write(
     """Write splits of rows, whose fields are TFDS features, as array_record files. Returns the version's folder."""
     import tensorflow_datasets as tfds
 
+    with disk_errors(data_dir):
+        data_dir.mkdir(parents=True, exist_ok=True)  # TFDS lists it before it makes it
     body = {
         "VERSION": tfds.core.Version(version),
         "BUILDER_CONFIGS": [tfds.core.BuilderConfig(name=config)] if config else [],
