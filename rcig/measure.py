@@ -110,7 +110,8 @@ def _evaluate(
         trained = {"num_steps": full_data_steps, "flip": False}
         changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
         full = lambda: judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
-        report |= _compared("full_data", full) | {"full_data_steps": full_data_steps}
+        told = _compared("full_data", full)
+        report |= told | ({"full_data_steps": full_data_steps} if told else {})
     return report
 
 
