@@ -285,12 +285,31 @@ def test_prepare_writes_array_records(tmp_path, monkeypatch):
             self.folder = Path(data_dir) / name / "1.0.0"
 
         def download_and_prepare(self):
-            write_tree(self.folder, {"dataset_info.json": b"{}"})
+            write_tree(self.folder, {"dataset_info.json": b'{"fileFormat": "array_record"}'})
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     monkeypatch.setattr(tfds, "builder", Builder)
     ended = call("rcig.data.__main__", "prepare", "imagenet_resized/64x64", "--data_dir", tmp_path / "new")
     assert ended.status == 0 and str(tmp_path / "new" / "imagenet_resized" / "64x64" / "1.0.0") in ended.out
+
+
+def test_prepare_says_what_cannot_be_read_and_what_is_fetched_by_hand(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    class Builder:
+        def __init__(self, name, data_dir, file_format):
+            pass
+
+        def download_and_prepare(self):
+            raise AssertionError("Manual directory does not exist or is empty.\nCreate it")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr(tfds, "builder", Builder)
+    with pytest.raises(UserError, match="Manual directory .* put its archives into .*downloads/manual"):
+        prepare.prepare("imagenet2012", tmp_path)
+    write_tree(tmp_path / "cifar10" / "3.0.2", {"dataset_info.json": b"{}"})
+    with pytest.raises(UserError, match="it holds tfrecord files"):
+        prepare.prepare("cifar10", tmp_path)
 
 
 def test_prepare_downloads_an_archive_once(tmp_path, monkeypatch):

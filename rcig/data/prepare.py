@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from rcig.data import sources
+from rcig.data import records, sources
 from rcig.data.raw import one_line
 from rcig.errors import UserError
 from rcig.files import disk_errors
@@ -16,7 +16,8 @@ from rcig.files import disk_errors
 def prepare(name: str, data_dir: Path) -> Path:
     """Download and prepare a data set, unless it is there; returns where it is.
 
-    TFDS sets are written as array_record files, for which TensorFlow must be installed. Raises UserError.
+    TFDS sets are written as array_record files, for which TensorFlow must be installed. Raises UserError, also for
+    one that is there in another format.
     """
     source = sources.find(name)
     if source.locate is None:
@@ -32,6 +33,8 @@ def prepare(name: str, data_dir: Path) -> Path:
     location = source.locate(data_dir)
     if location is None:
         raise UserError(f"data set {name!r} was prepared, but {source.sought} is not in {data_dir}: check that folder")
+    if source.tfds:
+        records.check_format(location)
     return location
 
 

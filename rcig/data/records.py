@@ -48,16 +48,25 @@ def read_texts(location: Path) -> Corpus:
     return Corpus(*train, *test, tuple(builder.info.features["label"].names))
 
 
-def _checked(location: Path, test_split: str) -> dict[str, Any]:
-    """Return dataset_info.json, if it tells of the splits and of array_record files."""
+def check_format(location: Path) -> dict[str, Any]:
+    """Return dataset_info.json. Raises UserError unless it tells of array_record files."""
     try:
         info = json.loads((location / "dataset_info.json").read_text())
-        splits = sorted(entry["name"] for entry in info["splits"])
         file_format = info.get("fileFormat", "tfrecord")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise _again(location, f"dataset_info.json is broken ({error!r})") from None
     if file_format != "array_record":
         raise _again(location, f"it holds {file_format} files, readable with TensorFlow only, not array_record")
+    return info
+
+
+def _checked(location: Path, test_split: str) -> dict[str, Any]:
+    """Return dataset_info.json, if it tells of the splits, too."""
+    info = check_format(location)
+    try:
+        splits = sorted(entry["name"] for entry in info["splits"])
+    except (KeyError, TypeError) as error:
+        raise _again(location, f"dataset_info.json is broken ({error!r})") from None
     if not {"train", test_split} <= set(splits):
         raise _again(location, f"it must hold splits train and {test_split}, found {', '.join(splits)}")
     return info
