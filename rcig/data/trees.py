@@ -164,16 +164,19 @@ def _list_splits(tree: Tree) -> Listing:
         raise UserError(f"class folder {tested}/{strange} has no train/{strange}: give each class both")
     train = _by_class(pictures, partial(_class_in, "train"), label_of, "train/<class>/")
     test = _by_class(pictures, partial(_class_in, tested), label_of, "test/<class>/ or val/<class>/")
+    _say_left_out(pictures, train + test)
     return Listing(train, test, list(label_of), _channels(tree, [name for name, _ in train + test]))
 
 
 def _list_classes(test_fraction: float, tree: Tree) -> Listing:
-    pictures = [name for name in _own_pictures(tree) if "/" in name]
+    every = _own_pictures(tree)
+    pictures = [name for name in every if "/" in name]
     classes = sorted({name.split("/")[0] for name in pictures})
     label_of = {name: label for label, name in enumerate(classes)}
-    every = _by_class(pictures, lambda name: name.split("/")[0], label_of, "<class>/")
-    rows = stratified_split(np.array([label for _, label in every]), test_fraction)
-    train, test = ([every[row] for row in part] for part in rows)
+    labelled = _by_class(pictures, lambda name: name.split("/")[0], label_of, "<class>/")
+    _say_left_out(every, labelled)
+    rows = stratified_split(np.array([label for _, label in labelled]), test_fraction)
+    train, test = ([labelled[row] for row in part] for part in rows)
     return Listing(train, test, classes, _channels(tree, pictures))
 
 
@@ -221,6 +224,12 @@ def _own_pictures(tree: Tree) -> list[str]:
             f"{len(others)} files are no pictures ({kinds}) and are left out: {others[0]} …{told}", stacklevel=2
         )
     return pictures
+
+
+def _say_left_out(pictures: Sequence[str], used: Labelled) -> None:
+    """Warn of somebody's pictures that lie in no folder of a class, or in a third split."""
+    if left := sorted({*pictures} - {name for name, _ in used}):
+        warnings.warn(f"{len(left)} pictures are of no class or split and are left out: {left[0]} …", stacklevel=2)
 
 
 def _pictures(tree: Tree) -> list[str]:
