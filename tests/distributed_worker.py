@@ -40,7 +40,7 @@ def main(
         evaluate=lambda step, synthetic: {},
         publish=publish,
     )
-    print("done", process_id, "read", read[-1:])
+    print("done", process_id, "read", *read[-1:])
 
 
 if __name__ == "__main__":

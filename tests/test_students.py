@@ -116,7 +116,13 @@ def test_rates_by_pseudo_epoch(pool):
 def test_a_step_by_hand(pool, inputs, optimiser):
     """Two steps in order; weight decay reaches the kernel alone."""
     protocol = SoftLabels(
-        num_steps=2, num_networks=2, optimiser=optimiser, learning_rate=0.1, weight_decay=0.3, loss_scale=400.0
+        num_steps=2,
+        num_epochs=1,
+        num_networks=2,
+        optimiser=optimiser,
+        learning_rate=0.1,
+        weight_decay=0.3,
+        loss_scale=0,
     )
     found = train_students(KEY, LINEAR, inputs, pool, protocol)["params"]["head"]
     key = jax.random.split(KEY, 2)[1]
@@ -191,7 +197,7 @@ def test_groups_have_dropout_of_their_own():
 def test_students_that_diverge_are_named(pool, inputs):
     with pytest.warns(UserWarning, match="training of 2 of 2 networks diverged"):
         train_students(
-            KEY, LINEAR, inputs, pool, SoftLabels(num_networks=2, num_steps=2, learning_rate=1e30, optimiser="sgd")
+            KEY, LINEAR, inputs, pool, SoftLabels(num_networks=2, num_steps=20, learning_rate=1e30, optimiser="sgd")
         )
 
 
