@@ -183,11 +183,11 @@ def test_sampled_gradients_are_unbiased_and_exact_when_all_rows_are_drawn():
         object.__setattr__(convexified, "key", key)
         return gradients(convexified)
 
-    draws = jax.vmap(sampled)(jax.random.split(jax.random.key(0), 225))
+    draws = jax.vmap(sampled)(jax.random.split(jax.random.key(0), 100))
     for part, whole in zip(draws, jax.jit(lambda: gradients(problem()))(), strict=True):
         error = optax.tree.norm(jax.tree.map(lambda a, b: a.mean(0) - b, part, whole))
         spread = optax.tree.norm(jax.tree.map(lambda a: a.std(0), part))
-        assert 0 < error < 4 * spread / 15
+        assert 0 < error < 4 * spread / 10
 
 
 @pytest.mark.parametrize("kind, strength, rate", [("nonlinear", STRENGTH, 1.0), ("naive", 5.0, 0.1)])
