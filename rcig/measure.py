@@ -4,7 +4,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from rcig.evaluation.standard import Result, check_fits
 from rcig.initialize import everything
 from rcig.types import Dataset, Key, Synthetic
 
-_DRAWS = 5  # of random real examples, under protocols that say of a set no more than its accuracy
+_DRAWS = 5  # of random real examples, under protocols that need say no more of a set than its accuracy:
 _OF_MANY = ("standard", "bptt", "kernel", "nearest")
 
 _NOT_OF_ALL = {
@@ -81,14 +80,11 @@ def _evaluate(
     key, key_random, key_draw, key_full = jax.random.split(experiment.judges_key(config.seed), 4)
     labels = label_starts.LabelStart(**config.labels.to_dict())
     if config.eval.get("loss", "mse") != "mse":  # a cross-entropy of centred labels has no minimum
-        labels = replace(labels, name="one_hot", file="", distance="MSE", invert=False)
+        labels = label_starts.LabelStart("one_hot", scale=labels.scale, add=labels.add, add_first=labels.add_first)
     rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
     model = experiment.make_model(config.eval.model, dataset)
+    compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config), _num_draws(config.eval))
     result = judge(key, distilled.synthetic)
-    fresh = config.eval.get("networks", "random") in ("random", "fixed")  # of a pool every draw would meet the first
-    several = config.eval.protocol in _OF_MANY and fresh and "measures" not in result.details
-    draws = min(_DRAWS, config.eval.get("num_networks", _DRAWS)) if several else 1
-    compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config), draws)
     report = {
         "protocol": config.eval.protocol,
         "preset": config.eval.preset,
@@ -104,14 +100,13 @@ def _evaluate(
     }
     for name, sets in compared.items():
         field = f"baseline_{'random' if name == 'real' else name}"
-        told = _compared(field, partial(_judge_all, judge, key_random, sets, config))
-        report |= told | ({f"{field}_draws": len(sets)} if told and len(sets) > 1 else {})
+        more = {"draws": len(sets)} if len(sets) > 1 else {}
+        report |= _compared(field, partial(_judge_all, judge, key_random, sets, config), **more)
     if full_data_steps:
         trained = {"num_steps": full_data_steps, "flip": False}
         changes = {name: value for name, value in trained.items() if name in config.eval}  # k-NN trains nothing
         full = lambda: judge(key_full, label_starts.relabelled(labels, everything(dataset)), **changes)
-        told = _compared("full_data", full)
-        report |= told | ({"full_data_steps": full_data_steps} if told else {})
+        report |= _compared("full_data", full, steps=full_data_steps)
     return report
 
 
@@ -155,6 +150,17 @@ def _doubts(distilled: artefact.Distilled, config: ConfigDict, dataset: Dataset)
         yield f"the set's learned rate {np.mean(rates):.3g} is not used: eval.learning_rate is {rate}, and 0 takes it"
 
 
+def _num_draws(section: ConfigDict) -> int:
+    """Return how many sets of random real examples are judged under a protocol, ``config.eval``.
+
+    One where it says more of a set than its accuracy, and of a pool, whose first networks every draw would meet.
+    """
+    more = section.get("attack") or section.get("trained_networks")
+    if section.protocol not in _OF_MANY or more or section.get("networks", "random") not in ("random", "fixed"):
+        return 1
+    return min(_DRAWS, section.get("num_networks", _DRAWS))
+
+
 def _judge_all(judge: Callable[..., Any], key: Key, sets: Sequence[Synthetic], config: ConfigDict) -> Any:
     """Return the result of several sets of a kind; together they have the networks that one would have."""
     if len(sets) == 1:
@@ -165,8 +171,8 @@ def _judge_all(judge: Callable[..., Any], key: Key, sets: Sequence[Synthetic], c
     return Result.pooled([judge(*one, **changes) for one in zip(keys, sets, strict=True)])
 
 
-def _compared(field: str, measure: Callable[[], Any]) -> dict[str, Any]:
-    """Return the numbers of another set, and what a protocol wants beside the same of the distilled one.
+def _compared(field: str, measure: Callable[[], Any], **more: int) -> dict[str, Any]:
+    """Return the numbers of another set, what a protocol wants beside the same of the distilled one, and ``more``.
 
     None, and a warning, where it cannot be measured: what is known of the distilled set is not lost.
     """
@@ -178,7 +184,8 @@ def _compared(field: str, measure: Callable[[], Any]) -> dict[str, Any]:
     told = {field: result.accuracy, f"{field}_std": result.std}
     if result.augmented:
         told |= {f"{field}_augmented": result.augmented.accuracy, f"{field}_augmented_std": result.augmented.std}
-    return told | {f"{field}_{part}": result.details[part] for part in ("measures", "chart") if part in result.details}
+    more |= {part: result.details[part] for part in ("measures", "chart") if part in result.details}
+    return told | {f"{field}_{part}": value for part, value in more.items()}
 
 
 def _with_pool(config: ConfigDict, distilled: artefact.Distilled) -> ConfigDict:

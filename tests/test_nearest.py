@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from rcig import artefact, experiment, formats, measure, report
 from rcig import config as configs
@@ -116,6 +117,33 @@ def test_what_the_judge_leaves_out_or_guesses_is_said(few, digits):
     told = [str(one.message) for one in caught]
     assert len(told) == 3 and "in which pixel space" in told[0] and "takes the largest of each row" in told[1]
     assert "learned rate 0.2 is not used: eval.learning_rate is 0.01, and 0 takes it" in told[2]
+
+
+def test_an_unknown_baseline_is_said_before_anything_is_measured(few, digits, monkeypatch):
+    def never(*args, **options):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(experiment, "make_judge", lambda *args: never)
+    with pytest.raises(UserError, match="unknown baseline 'kmaens'"):
+        measure.evaluate(few, dataset=digits, compare=("kmaens",))
+
+
+@pytest.mark.parametrize(
+    "protocol, options, draws",
+    [
+        ("standard", {"num_networks": 20}, 5),
+        ("standard", {"num_networks": 2}, 2),
+        ("nearest", {}, 5),
+        ("bptt", {"networks": "fixed", "attack": (), "num_networks": 20}, 5),
+        ("bptt", {"networks": "random", "attack": (0, 1), "num_networks": 20}, 1),
+        ("bptt", {"networks": "runs/pool", "attack": (), "num_networks": 20}, 1),
+        ("kernel", {"trained_networks": 0, "num_networks": 5}, 5),
+        ("kernel", {"trained_networks": 3, "num_networks": 5}, 1),
+        ("cross_arch", {"num_networks": 5}, 1),
+    ],
+)
+def test_random_examples_are_drawn_anew_where_a_set_is_its_accuracy(protocol, options, draws):
+    assert measure._num_draws(ConfigDict({"protocol": protocol} | options)) == draws
 
 
 def test_by_default_only_random_examples_are_compared(few, digits):

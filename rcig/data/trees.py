@@ -89,12 +89,12 @@ def read_folder(
         raise UserError(
             f"data set 'folder' needs path= a folder with a folder of pictures for each class, got {str(path)!r}"
         )
-    below = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    splits = [path.name for path in below if path.name.lower() in _SPLITS and any(map(Path.is_dir, path.iterdir()))]
-    if splits and "train" not in splits and len(splits) == len(below):
-        raise UserError(f"folders {', '.join(sorted(splits))} in {root} look like splits; call them train and test")
     if (root / "train").is_dir():
         return _read(root, cache_dir, "splits", _list_splits, resolution)
+    below = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    splits = [path.name for path in below if path.name.lower() in _SPLITS and any(map(Path.is_dir, path.iterdir()))]
+    if splits and len(splits) == len(below):
+        raise UserError(f"folders {', '.join(sorted(splits))} in {root} look like splits; call them train and test")
     return _read(root, cache_dir, ("classes", test_fraction), partial(_list_classes, test_fraction), resolution)
 
 
