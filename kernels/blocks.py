@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 PyTree = Any
 
+BLOCK = 2**24  # numbers in a covariance of one block; in float32 64 MB
+
 
 def map_rows(fn: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> PyTree:
     """Return ``fn(rows)`` for a row-wise function of trees of (N, ...) arrays, ``size`` rows at a time.

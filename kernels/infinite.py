@@ -25,9 +25,8 @@ import jax.numpy as jnp
 
 from kernels import neural_tangents_bridge as bridge
 from kernels.arc_cosine import arc_cosine
-from kernels.blocks import map_rows
+from kernels.blocks import BLOCK, map_rows
 
-_BLOCK = 2**24  # numbers in a covariance of one block; in float32 64 MB
 _ROWS = 16  # of a block, where rows are short enough; several devices share a block's rows
 
 
@@ -73,7 +72,7 @@ class Network:
     def examples(self, x: jax.Array) -> Examples:
         """Return what the kernels need of every example by itself; computed once, not once a pair."""
         images = self.view(x)
-        size = max(1, _BLOCK // _pixels(images) ** 2)
+        size = max(1, BLOCK // _pixels(images) ** 2)
         return Examples(images, map_rows(jax.checkpoint(self._deviations), images, size))
 
     def pairs(self, one: Examples, other: Examples) -> tuple[jax.Array, jax.Array]:
@@ -88,8 +87,8 @@ class Network:
         """Return the NTK (N1, N2), a block of ``rows`` rows (0 chooses) and some columns at a time."""
         one, other = self.examples(x1), self.examples(x2)
         numbers = _pixels(one.images) * _pixels(other.images)
-        rows = min(len(x1), rows or max(_ROWS, _BLOCK // (len(x2) * numbers)))
-        columns = min(len(x2), max(1, _BLOCK // (rows * numbers)))
+        rows = min(len(x1), rows or max(_ROWS, BLOCK // (len(x2) * numbers)))
+        columns = min(len(x2), max(1, BLOCK // (rows * numbers)))
         pairs = lambda b, a: self.pairs(a, b)[1].T
         pairs = pairs if (rows, columns) == (len(x1), len(x2)) else jax.checkpoint(pairs)
         return map_rows(lambda a: map_rows(lambda b: pairs(b, a), other, columns).T, one, rows)
@@ -138,7 +137,7 @@ KERNELS: dict[str, Callable[[int], Any]] = {  # by name, of a depth
     "convnet": convnet,
     "convnet3": partial(convnet, first=False),
     "myrtle": myrtle,
-    "stax_fully_connected": _stax(bridge.fully_connected),  # the same, by neural-tangents
+    "stax_fully_connected": lambda depth: bridge.Blocks(bridge.fully_connected(depth), flat=True),  # neural-tangents
     "stax_convnet": _stax(bridge.convnet),
     "stax_convnet3": _stax(bridge.convnet, first=False),
     "stax_myrtle": _stax(bridge.myrtle),

@@ -25,7 +25,7 @@ import jax.core
 import jax.extend.core
 import jax.interpreters.ad
 
-from kernels.blocks import map_rows
+from kernels.blocks import BLOCK, map_rows
 
 Network = tuple[Callable, Callable, Callable]  # stax's init, apply, kernel
 
@@ -78,10 +78,13 @@ class Blocks(NamedTuple):
     """A stax network, to be named beside those of kernels/infinite.py."""
 
     network: Network
+    flat: bool = False  # what it is given becomes vectors at once; images cost a covariance of every pair of pixels
 
     def ntk(self, x1: jax.Array, x2: jax.Array, rows: int = 0) -> jax.Array:
-        """Return the tangent kernel (N1, N2), ``rows`` rows of x1 at a time (0: all)."""
-        return map_rows(jax.checkpoint(lambda a: ntk(self.network, a, x2)), x1, rows or len(x1))
+        """Return the tangent kernel (N1, N2), ``rows`` rows of x1 at a time (0 chooses)."""
+        pixels = 1 if self.flat else x1[0, ..., 0].size
+        rows = min(len(x1), rows or max(1, BLOCK // (len(x2) * pixels**2)))
+        return map_rows(jax.checkpoint(lambda a: ntk(self.network, a, x2)), x1, rows)
 
 
 @functools.cache

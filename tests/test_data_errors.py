@@ -226,7 +226,16 @@ BAD_FOLDERS = {
 def test_bad_folder(case, tmp_path, load):
     files, message = BAD_FOLDERS[case]
     with pytest.raises(UserError, match=message):
-        load("folder", path=write_tree(tmp_path, files), test_fraction=0.5)
+        share = {} if any(name.startswith("train/") for name in files) else {"test_fraction": 0.5}
+        load("folder", path=write_tree(tmp_path, files), **share)
+
+
+def test_a_share_to_hold_out_of_data_that_are_split_is_refused(tmp_path, load):
+    pictures = write_tree(tmp_path, {f"{part}/a/0.png": picture((4, 4)) for part in ("train", "test")})
+    arrays = {f"{part}_{name}": GOOD[name] for part in ("train", "test") for name in GOOD}
+    for name, path in (("folder", pictures), ("npz", save(tmp_path / "split.npz", **arrays))):
+        with pytest.raises(UserError, match="has a test split of its own: leave test_fraction out"):
+            load(name, path=path, test_fraction=0.5)
 
 
 def test_a_class_folder_that_cannot_be_read_is_named(tmp_path, load, monkeypatch):

@@ -94,7 +94,7 @@ def test_columns_in_blocks_change_nothing(monkeypatch):
     x1, x2 = inputs(5, 4, 4, 1), inputs(3, 4, 4, 1, seed=1)
     kernel = lambda: jax.jit(lambda a, b: infinite.ntk("convnet", 1, a, b, 2))(x1, x2)
     whole = kernel()
-    monkeypatch.setattr(infinite, "_BLOCK", 2 * 16**2)  # one column, two rows
+    monkeypatch.setattr(infinite, "BLOCK", 2 * 16**2)  # one column, two rows
     np.testing.assert_allclose(kernel(), whole, rtol=1e-12)
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rcig.data.raw import Raw, one_line, split
+from rcig.data.raw import Raw, one_line, split, split_already
 from rcig.errors import UserError
 
 _WHOLE = {"inputs", "labels"}
 _SPLIT = {"train_inputs", "train_labels", "test_inputs", "test_labels"}
 
 
-def read_npz(location: None, cache_dir: Path, path: str = "", test_fraction: float = 0.2) -> Raw:
-    """Read an .npz of ``inputs, labels`` (a stratified share is held out) or of four train_ and test_ arrays.
+def read_npz(location: None, cache_dir: Path, path: str = "", test_fraction: float = 0.0) -> Raw:
+    """Read an .npz of ``inputs, labels`` (a stratified share, a fifth, is held out) or of four train_ and test_ arrays.
 
     Inputs: uint8 (N, H, W) or (N, H, W, C), or floats (N, ...), in [0, 1] if they are images. Labels: integers (N,)
     in 0..K-1. An optional ``class_names`` is text (K,). Raises UserError naming the file, the array and the rule.
@@ -33,8 +33,9 @@ def read_npz(location: None, cache_dir: Path, path: str = "", test_fraction: flo
         inputs, labels = _inputs("inputs", found, path), _labels("labels", found, path)
         if len(inputs) != len(labels):
             raise UserError(f"{path}: {len(inputs)} inputs but {len(labels)} labels: give one label each")
-        return split(inputs, labels, test_fraction, _class_names(names, labels, path))
+        return split(inputs, labels, test_fraction or 0.2, _class_names(names, labels, path))
     if set(found) == _SPLIT:
+        split_already(path, test_fraction)
         train_labels = _labels("train_labels", found, path)
         return Raw(
             _inputs("train_inputs", found, path),

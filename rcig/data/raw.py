@@ -37,6 +37,12 @@ def fingerprint(raw: Raw) -> str:
     return digest(*parts)
 
 
+def split_already(where: str, fraction: float) -> None:
+    """Raise UserError where a share is asked for of data that bring a test split."""
+    if fraction:
+        raise UserError(f"test_fraction={fraction}, but {where} has a test split of its own: leave test_fraction out")
+
+
 def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Return (train, test) rows, both ascending: a fixed random share ``fraction`` of every class is held out.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from rcig.data import archives, cache, images
 from rcig.data.archives import Tree
-from rcig.data.raw import Raw, stratified_split, to_arrays
+from rcig.data.raw import Raw, split_already, stratified_split, to_arrays
 from rcig.errors import UserError
 from rcig.files import is_text
 
@@ -77,12 +77,13 @@ _SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
 
 
 def read_folder(
-    location: None, cache_dir: Path, path: str = "", test_fraction: float = 0.2, resolution: int | None = None
+    location: None, cache_dir: Path, path: str = "", test_fraction: float = 0.0, resolution: int | None = None
 ) -> Raw:
     """Read your own pictures from path/train/<class>/ and path/test/<class>/ (or val/), or from path/<class>/ alone.
 
-    In the second form a stratified ``test_fraction`` of every class is held out. Folders within a class's belong to it;
-    what begins with a dot, and pictures outside the classes' folders, do not count. Pictures are grey only if all are.
+    In the second form a stratified ``test_fraction`` (a fifth) of every class is held out. Folders within a class's
+    belong to it; what begins with a dot, and pictures outside the classes' folders, do not count. Pictures are grey
+    only if all are.
     """
     root = Path(path).expanduser()
     if not path or not root.is_dir():
@@ -90,12 +91,14 @@ def read_folder(
             f"data set 'folder' needs path= a folder with a folder of pictures for each class, got {str(path)!r}"
         )
     if (root / "train").is_dir():
+        split_already(path, test_fraction)
         return _read(root, cache_dir, "splits", _list_splits, resolution)
     below = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
     splits = [path.name for path in below if path.name.lower() in _SPLITS and any(map(Path.is_dir, path.iterdir()))]
     if splits and len(splits) == len(below):
         raise UserError(f"folders {', '.join(sorted(splits))} in {root} look like splits; call them train and test")
-    return _read(root, cache_dir, ("classes", test_fraction), partial(_list_classes, test_fraction), resolution)
+    fraction = test_fraction or 0.2
+    return _read(root, cache_dir, ("classes", fraction), partial(_list_classes, fraction), resolution)
 
 
 def _read(
