@@ -73,6 +73,7 @@ class BPTT:
     mode: str = "auto"  # of the unroll: full, remat, block, mix; auto: full where it fits ``budget``
     budget: int = 0  # bytes; 0: `sharding.spare_memory`
     rows_at_once: int = 0  # of the outer pass; 0 chooses by platform
+    max_skipped: int = 10  # steps in a row that may end in NaN or infinity, and count for nothing
 
     def __post_init__(self):
         if self.mode not in ("auto", *unroll.MODES):

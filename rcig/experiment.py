@@ -77,10 +77,8 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
             f"eval_every must be 0: protocol {config.eval.protocol} wants soft labels, which are made at the end; "
             "or name others by eval.label_pool"
         )
-    decay = config.method.get("decay_steps", 0)
-    if 0 < decay < config.num_steps:
-        told = f"after method.decay_steps={decay} of num_steps={config.num_steps} the rates have fallen all the way"
-        warnings.warn(f"{told}; set both at a run's first start", stacklevel=2)
+    for doubt in _doubts(config):
+        warnings.warn(doubt, stacklevel=2)
     schedule = loop.Schedule(**{name: config[name] for name in loop.Schedule.__dataclass_fields__})
     layout = sharding.layout(config.parallel)
     with claimed(config, workdir):
@@ -128,6 +126,21 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         if hasattr(method, "complete"):
             method.complete(key_complete, synthetic, dataset, workdir)
         return seal(synthetic, make_card(config, dataset, config.num_steps))
+
+
+def _doubts(config: ConfigDict) -> Iterator[str]:
+    """Yield what of a config is better known before the run than after it."""
+    decay = config.method.get("decay_steps", 0)
+    if 0 < decay < config.num_steps:
+        told = f"after method.decay_steps={decay} of num_steps={config.num_steps} the rates have fallen all the way"
+        yield f"{told}; set both at a run's first start"
+    networks = config.eval.get("networks", "")
+    if networks in ("", "random", "fixed"):
+        return
+    if not (Path(networks) / "pool.json").is_file():
+        yield f"eval.networks {networks} is no finished pool yet; the evaluation will want it (python -m rcig.pretrain)"
+    elif Path(networks).resolve() == Path(config.method.get("networks", "")).resolve():
+        yield f"eval.networks {networks} are those that the set is made for; held-out ones would be another pool"
 
 
 def make_card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def run(
     feeder, initial = begin(method, dataset, start, schedule, layout)
     progress = Progress(schedule.num_steps)
     with Checkpoints(workdir / "checkpoints") as checkpoints, progress, _signals(progress.note) as caught:
-        done = 0
+        done = skipped = 0
         if checkpoints.latest() is None:
             state = initial()
             if (workdir / "distilled").exists():
@@ -83,9 +83,9 @@ def run(
                 count = min(schedule.steps_per_dispatch, schedule.num_steps - done)
                 state, trace = feeder.advance(state, done, count)
                 trace = sharding.fetch(trace)
-                _check_finite(trace, done, checkpoints)
+                skipped = _check_finite(trace.pop("finite"), trace, done, skipped, _max_skipped(method), checkpoints)
                 done += count
-                scalars = {name: float(np.mean(values)) for name, values in trace.items() if name != "finite"}
+                scalars = _means(trace)
                 if _due(done, count, schedule.eval_every) or (schedule.eval_every and done == schedule.num_steps):
                     try:
                         scalars |= evaluate(done, sharding.fetch(method.synthetic(state)))
@@ -152,12 +152,15 @@ class _Feeder:
 
     def __init__(self, method: Method, train: Batch, schedule: Schedule, layout: Layout) -> None:
         self.train, self.layout = train, layout
-        key_steps = _key(schedule, 1)
+        key_steps, skips = _key(schedule, 1), _max_skipped(method) > 0
 
         def advance(state, step, batch):
-            state, metrics = method.step(jax.random.fold_in(key_steps, step), state, layout.split(batch))
-            leaves = jax.tree.leaves((metrics, state))
-            return state, metrics | {"finite": jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))}
+            new, metrics = method.step(jax.random.fold_in(key_steps, step), state, layout.split(batch))
+            finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((metrics, new))]))
+            if skips:
+                new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
+                metrics |= {"skipped": 1.0 - finite}
+            return new, metrics | {"finite": finite}
 
         self._labels = layout.replicate(np.asarray(train.labels))
         self._rows_at, self._step = _rows_at(method, schedule), advance
@@ -219,17 +222,33 @@ class _Streamed(_Feeder):
         return Batch(put(rows, self.train.inputs.shape[1:], inputs), put(rows, (), lambda rows: labels[rows]))
 
 
-def _check_finite(trace: dict[str, np.ndarray], start: int, checkpoints: Checkpoints) -> None:
-    if np.all(trace["finite"]):
-        return
-    step = start + int(np.argmin(trace["finite"]))
+def _max_skipped(method: Method) -> int:
+    return getattr(method, "max_skipped", 0)
+
+
+def _means(trace: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the means over a dispatch's steps, those that were skipped left out; of none, nothing."""
+    kept = {name: values[np.isfinite(values)] for name, values in trace.items()}
+    return {name: float(np.mean(values)) for name, values in kept.items() if values.size}
+
+
+def _check_finite(
+    finite: np.ndarray, trace: dict[str, np.ndarray], start: int, skipped: int, most: int, checkpoints: Checkpoints
+) -> int:
+    """Return how many steps in a row have been skipped at the end; raises UserError for more than ``most``."""
+    for step, good in enumerate(finite, start):  # noqa: B007
+        skipped = 0 if good else skipped + 1
+        if skipped > most:
+            break
+    else:
+        return skipped
     names = [name for name, values in trace.items() if not np.all(np.isfinite(values))] or ["the state"]
     checkpoints.wait()
     saved = checkpoints.latest()
     where = "no state is saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
     raise UserError(
         f"{', '.join(names)} became NaN or infinite at step {step}; {where}; lower method.learning_rate, or raise "
-        "method.ridge where there is one"
+        "method.ridge where there is one, in another --workdir"
     )
 
 

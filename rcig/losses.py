@@ -26,7 +26,7 @@ def mse(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Return the cross-entropy -1/B sum_{i,k} y_ik log softmax(f_i)_k.
 
-    Args: logits (B, K); targets (B, K), each row a distribution (one-hot for hard labels).
+    Args: logits (B, K); targets (B, K), one-hot for hard labels; raw numbers where they are learned.
     """
     return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1))
 

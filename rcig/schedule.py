@@ -3,6 +3,8 @@
 Used by BPTT's inner loop, differentiated, and by its evaluation: the two cannot drift apart.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from rcig.errors import UserError
 from rcig.types import Array, Key, Model, Synthetic, Variables
 
 
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))  # of many networks: what makes them must not be kept beside them
 def draw(key: Key, model: Model, networks: str, seed: int, count: int) -> Variables:
     """Return ``count`` networks before their first step, leaves (count, ...): ``random``, or ``fixed`` by ``seed``."""
     key = jax.random.key(seed) if networks == "fixed" else key

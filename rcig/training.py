@@ -24,7 +24,7 @@ from rcig import augment, losses, sharding
 from rcig.chunks import training_gradient
 from rcig.errors import UserError, unknown
 from rcig.metrics import Progress
-from rcig.types import Batch, Key, Model, PyTree, Synthetic, Variables
+from rcig.types import Array, Batch, Key, Model, PyTree, Synthetic, Variables
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,10 @@ def train_networks(
     return state.variables
 
 
-def warn_of_divergence(loss: jax.Array) -> None:
-    """Warn where the last losses (n,) of networks are not all finite."""
-    if diverged := int(jnp.sum(~jnp.isfinite(loss))):
-        told = f"the training of {diverged} of {len(loss)} networks diverged; lower eval.learning_rate"
-        warnings.warn(told, stacklevel=3)
+def warn_of_divergence(last: Array, remedy: str = "lower eval.learning_rate") -> None:
+    """Warn where the last losses (n,) of networks, or their sizes, are not all finite."""
+    if diverged := int(np.sum(~np.isfinite(last))):
+        warnings.warn(f"the training of {diverged} of {len(last)} networks diverged; {remedy}", stacklevel=3)
 
 
 def trajectory(keys: Key, model: Model, synthetic: Synthetic, recipe: Recipe, every: int) -> Iterator[Variables]:

@@ -79,7 +79,8 @@ class Method(Protocol):
     """A distillation method: a frozen dataclass of hyperparameters with four pure, jittable functions.
 
     One that cannot learn every set has ``check_start(synthetic)`` too, which raises UserError: ``init`` is traced, and
-    sees shapes only.
+    sees shapes only. One whose steps may fail by chance says how many in a row are left out as ``max_skipped``; by
+    default a NaN ends the run.
     """
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> PyTree:

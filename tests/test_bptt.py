@@ -218,6 +218,7 @@ def test_labels_that_stay_and_sum_to_nothing_teach_nothing(make, learned):
         {"placement": "end", "inner": "momentum", "outer": "sgd", "inner_rate": 0.2, "learning_rate": 5.0},
         {"bases": 3},
         {"rows_per_class": 1, "classes_at_once": 2, "learn_labels": True, "augmentation": "dsa:flip_crop"},
+        {"augmentation": "dsa:rotate", "paired_augmentation": True},
     ],
 )
 def test_windows_learn(batch, options):
@@ -325,6 +326,14 @@ def test_a_set_without_rates_gets_the_best_one_on_training_data():
     assert searched.accuracy > 0.7
     with pytest.raises(UserError, match="eval.attack must be two different classes of 0..2"):
         protocol.evaluate(jax.random.key(0), real, dataset, toy.model(), protocol.Bptt(attack=(0, 3)))
+
+
+def test_networks_that_diverge_are_told_and_are_no_success_of_an_attack():
+    synthetic = toy.synthetic(2)._replace(learning_rates=jnp.full((1, 2), 1e200))
+    options = protocol.Bptt(num_networks=2, attack=(1, 0))  # argmax of NaN is 0
+    with pytest.warns(UserWarning, match="of 2 of 2 networks diverged; lower the set's learning rates"):
+        result = protocol.evaluate(jax.random.key(0), synthetic, toy.dataset(), toy.model(), options)
+    assert result.details["attack_success"] == 0
 
 
 def test_sets_without_rates_may_take_more_passes_where_that_serves_them(monkeypatch):

@@ -251,6 +251,7 @@ def test_targets_of_each_loss():
         (PRESETS["dc"], 10, "", {"num_steps": 301, "drop_step": 152, "batch_size": 10}),
         (PRESETS["dc"], 500, "", {"num_steps": 602, "drop_step": 304, "batch_size": 256}),
         (PRESETS["dc"], 10, "flip", {"num_steps": 1001, "drop_step": 502}),
+        ({"num_epochs": 9}, 10, "flip", {"num_steps": 10}),  # epochs for either run, where the other's are not given
         (PRESETS["dc"] | {"num_steps": 50}, 10, "", {"num_steps": 50, "drop_step": 25}),
     ],
 )

@@ -2,8 +2,10 @@
 
 import json
 import sys
+from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
@@ -13,11 +15,24 @@ from rcig import loop, sharding
 from rcig.errors import UserError
 
 
-def run(workdir, num_steps=4, evaluate=None, nan_at=0, **schedule):
+@dataclass(frozen=True)
+class Fragile(Pull):
+    """Some steps end in NaN, and may be left out."""
+
+    max_skipped: int = 0
+    odds: float = 0.0
+
+    def step(self, key, state, batch):
+        state, metrics = super().step(key, state, batch)
+        failed = jax.random.uniform(key) < self.odds
+        return state | {"inputs": jnp.where(failed, jnp.nan, state["inputs"])}, metrics
+
+
+def run(workdir, num_steps=4, evaluate=None, nan_at=0, max_skipped=0, odds=0.0, **schedule):
     """Pull on the toy data; return the set and the steps at which it was published."""
     published = []
     distilled = loop.run(
-        Pull(toy.model(), batch_size=16, nan_at=nan_at),
+        Fragile(toy.model(), batch_size=16, nan_at=nan_at, max_skipped=max_skipped, odds=odds),
         toy.dataset(),
         toy.synthetic(),
         loop.Schedule(num_steps, **({"steps_per_dispatch": 2, "checkpoint_every": 2} | schedule)),
@@ -71,6 +86,17 @@ def test_an_evaluation_that_fails_loses_no_steps(tmp_path):
 def test_nan_stops_the_run_and_says_where(tmp_path):
     with pytest.raises(UserError, match="loss became NaN or infinite at step 3; the last good state is step 2"):
         run(tmp_path, nan_at=3)
+
+
+def test_steps_that_fail_by_chance_are_left_out_as_many_in_a_row_as_the_method_says(tmp_path):
+    ended = [run(tmp_path / str(k), 12, max_skipped=4, odds=0.5, steps_per_dispatch=k)[0].inputs for k in (1, 4)]
+    assert np.all(np.isfinite(ended[0])) and np.any(ended[0] != toy.synthetic().inputs)
+    np.testing.assert_array_equal(*ended)
+    share = [line["skipped"] for line in metrics(tmp_path / "4")]
+    assert 0 < np.mean(share) < 1
+    assert [line["skipped"] for line in metrics(tmp_path / "1")].count(1) == round(12 * np.mean(share))
+    with pytest.raises(UserError, match="loss became NaN or infinite at step 5; the last good state is step 4"):
+        run(tmp_path / "stuck", 8, nan_at=3, max_skipped=2)
 
 
 @pytest.mark.parametrize("field", ["num_steps", "steps_per_dispatch", "checkpoint_every"])

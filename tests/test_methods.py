@@ -41,7 +41,8 @@ SMALL = {
         {"batch_size": 8, "supervision": "global", "shared_augmentation": False, "recover_flip": True} | TEACHER,
     ],
     "rat_bptt": [
-        {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True},
+        {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True}
+        | {"paired_augmentation": True},
     ],
     "rded": [{"candidates": 20, "crops_per_image": 2, "batch_size": 8} | TEACHER],
     "rfad": [

@@ -28,7 +28,7 @@ def cell(name: str) -> ConfigDict:
 
 
 def get_config(dataset: str = "cifar10", ipc: int = 10, num_steps: int = 12000) -> ConfigDict:
-    """The published settings; where there are none, those of CIFAR-10 at 10 images per class."""
+    """The published settings; where there are none, those of the data set's first row, or of CIFAR-10."""
     config = default.get_config()
     config.dataset, config.ipc, config.num_steps = dataset, ipc, num_steps
     written = dataset in cells.WRITTEN
@@ -36,7 +36,8 @@ def get_config(dataset: str = "cifar10", ipc: int = 10, num_steps: int = 12000) 
     config.initialization, config.labels.name = "unit", "one_hot"
     augmentation = "dsa:rotate" if written else "dsa:flip_rotate"
     config.method = ConfigDict({"name": "rat_bptt", "augmentation": augmentation, "rows_at_once": 250})
-    *options, classes = _PUBLISHED.get((dataset, ipc), _PUBLISHED["cifar10", 10])
+    published = [row for row in _PUBLISHED if row[0] == dataset] or [("cifar10", 10)]
+    *options, classes = _PUBLISHED[(dataset, ipc) if (dataset, ipc) in published else published[0]]
     config.method.update(dict(zip(_OPTIONS, options, strict=True)), classes_at_once=classes)
     config.model = ConfigDict({"name": "dc_convnet"})
     config.eval.update(num_networks=8, loss="raw_cross_entropy")
@@ -60,12 +61,12 @@ def small(dataset: str, ipc: int, num_steps: int) -> ConfigDict:
 def remember_the_past(dataset: str, ipc: int, bases: int = 0, num_steps: int = 500000) -> ConfigDict:
     """Deng & Russakovsky 2022: 150 steps of SGD with momentum, all of them differentiated; optionally bases.
 
-    Judged with the augmentation that it learns with: one operation a batch, drawn for each image.
+    Judged with the augmentation that it learns with: there a draw for each image, here one for all.
     """
     config = get_config(dataset, ipc, num_steps)
     config.method.update(window=150, horizon=150, placement="end", inner="momentum", inner_rate=0.01, clip=0.0)
     config.method.update(outer="sgd", learning_rate=0.1, batch_size=64 * cells.num_classes(dataset))
-    config.method.update(rows_per_class=min(ipc, 10), classes_at_once=0, learn_labels=False)
+    config.method.update(rows_per_class=min(ipc, 10), classes_at_once=0, learn_labels=False, paired_augmentation=True)
     if bases:  # start Xavier-uniform, as images do
         config.method.update(bases=bases, rows_per_class=32, augmentation="")
     config.initialization = "xavier"

@@ -11,7 +11,7 @@ it spares, the other classes; real examples attack by wearing the target's label
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from rcig import schedule, training
 from rcig.errors import UserError, must_be_positive
@@ -80,13 +81,15 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     if synthetic.learning_rates is None:
         synthetic = _with_best_rate(key_rate, synthetic, dataset, model, protocol)
     learned = _learn(model, label_softmax, key_train, networks, jax.tree.map(jnp.asarray, synthetic))
+    sizes = np.asarray(jax.vmap(optax.tree.norm)(learned["params"]))
+    training.warn_of_divergence(sizes, "lower the set's learning rates, method.inner_rate to begin with")
     test = partial(training.test_accuracy, model, chunk=protocol.test_chunk)
     details: dict[str, Any] = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
     if protocol.networks not in ("fixed", "random"):
         details["networks"] = Path(protocol.networks).name
     if protocol.attack:
         attacked = _attacked(dataset, protocol.attack)
-        before, after = test(networks, attacked), test(learned, attacked)
+        before, after = test(networks, attacked), test(learned, attacked) * np.isfinite(sizes)  # NaN is class 0
         details |= {"attack_success_before": float(np.mean(before)), "attack_success": float(np.mean(after))}
         details["measures"] = _outcome(after, partial(test, learned), dataset, protocol.attack)
     return Result(test(learned, dataset.test), details=details)
@@ -128,7 +131,7 @@ def _with_best_rate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Mod
     labels = jax.nn.one_hot(modified(np.argmax(synthetic.labels, axis=1), protocol.attack), dataset.num_classes)
     rows = np.asarray(jax.random.permutation(key, len(dataset.train.labels))[: protocol.rate_rows])
     train = Batch(dataset.train.inputs[rows], modified(np.asarray(dataset.train.labels)[rows], protocol.attack))
-    networks = jax.tree.map(lambda leaf: leaf[:3], _networks(key, model, protocol))
+    networks = _networks(key, model, replace(protocol, num_networks=min(3, protocol.num_networks)))
     steps = protocol.steps if len(labels) % protocol.steps == 0 else 1
     candidates = [
         Synthetic(jnp.asarray(synthetic.inputs), labels, jnp.full((epochs, steps), rate))

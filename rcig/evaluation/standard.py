@@ -40,7 +40,7 @@ class Standard:
     num_networks: int = 5  # fresh networks, each with its own key
     num_steps: int = 0  # 0: by epochs; where these are 0 too, 1000 for a set of exactly 10 examples and 2000 otherwise
     num_epochs: int = 0  # DC's E: E + 1 passes over the set
-    augmented_epochs: int = 0  # the same for the run with augmentation
+    augmented_epochs: int = 0  # the same for the run with augmentation; 0: as many
     loss: str = "mse"  # of labels as they are; cross_entropy (their largest entry), soft_ or raw_cross_entropy
     # adam (warm-up, cosine to 1 %), sgd (momentum 0.9, rate / 10 after half the steps), or at a constant rate
     optimiser: str = "adam"  # plain_adam, plain_momentum, plain_sgd
@@ -66,7 +66,7 @@ class Standard:
         """Return how one network learns from a set of ``size`` examples (before flips); its own rate where wanted."""
         rows = 2 * size if self.flip else size
         batch_size = rows if size <= self.batch_size else self.batch_size
-        epochs = self.augmented_epochs if augmentation else self.num_epochs
+        epochs = (self.augmented_epochs if augmentation else 0) or self.num_epochs
         num_steps = self.num_steps or (1000 if size == 10 else 2000)
         drop_step = num_steps // 2
         if epochs and not self.num_steps:  # the reference drops after epoch E // 2 + 1, counted from 0 to E
