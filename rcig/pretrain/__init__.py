@@ -3,8 +3,9 @@
     python -m rcig.pretrain --config=configs/pretrain_usps.py --workdir=runs/usps_pool
     pool = load("runs/usps_pool", model)         # variables, every leaf (P, ...)
 
-Networks are trained on the config's training split, a few together; every group is saved when it is done, so a stopped
-command goes on with the next. A pool to learn on and a pool to measure on differ by ``config.seed``.
+Networks are trained on the config's training split, a group together; after every group, of many after some, all are
+saved, and a stopped command goes on with the next. A pool to learn on and a pool to measure on differ by
+``config.seed``.
 """
 
 import json
@@ -20,6 +21,8 @@ from rcig.files import write
 from rcig.initialize import everything
 from rcig.metrics import Progress
 from rcig.types import Model, Variables
+
+_SAVES = 20  # at most: each writes the whole pool
 
 
 def load(workdir: str | Path, model: Model) -> Variables:
@@ -53,6 +56,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> list[float]:
         recipe = _recipe(options)
         train_set = everything(dataset)
         pool, done = _empty(model, options.num_networks), 0
+        every = options.group * -(-options.num_networks // (_SAVES * options.group))
         with Checkpoints(workdir / "checkpoints") as checkpoints, Progress(options.num_networks) as progress:
             if checkpoints.latest() is not None:
                 done, pool = checkpoints.restore(pool)
@@ -62,7 +66,8 @@ def pretrain(config: ConfigDict, workdir: Path) -> list[float]:
                 for leaf, new in zip(jax.tree.leaves(pool), jax.tree.leaves(group), strict=True):
                     leaf[done : done + options.group] = new
                 done += options.group
-                checkpoints.save(done, pool)
+                if done % every == 0 or done == options.num_networks:
+                    checkpoints.save(done, pool)
                 progress.update(done, {})
         accuracies = [float(a) for a in training.test_accuracy(model, pool, dataset.test)]
         write(workdir / "pool.json", (json.dumps({"accuracies": accuracies}, indent=1) + "\n").encode())
