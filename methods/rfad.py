@@ -41,7 +41,7 @@ class Psi(NamedTuple):
     inputs: jax.Array  # (M, ...)
     labels: jax.Array  # (M, K)
     log_temperature: jax.Array  # ()
-    transform: jax.Array  # (d, d), which multiplies flat examples from the right
+    transform: jax.Array | None  # (d, d), which multiplies flat examples from the right; None: nothing does
 
 
 @struct.dataclass
@@ -75,7 +75,7 @@ class RFAD:
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the set as it is, the identity, and an idle optimiser."""
         inputs, labels = jnp.asarray(synthetic.inputs), jnp.asarray(synthetic.labels)
-        identity = jnp.eye(inputs[0].size, dtype=inputs.dtype)
+        identity = jnp.eye(inputs[0].size, dtype=inputs.dtype) if self.transform_learning_rate else None
         psi = Psi(inputs, labels, jnp.zeros((), inputs.dtype), identity)
         return State(psi, self._optimizer().init(psi))
 
@@ -123,17 +123,16 @@ class RFAD:
         return Synthetic(transformed(state.psi), state.psi.labels)
 
     def _optimizer(self) -> optax.GradientTransformation:
-        rates = {
-            "set": self.learning_rate,
-            "temperature": self.temperature_learning_rate,
-            "transform": self.transform_learning_rate,
-        }
-        rules = {name: optax.adabelief(rate, eps=1e-16, eps_root=1e-16) for name, rate in rates.items()}
-        return optax.partition(rules, Psi("set", "set", "temperature", "transform"))
+        rate = self.learning_rate
+        rates = Psi(rate, rate, self.temperature_learning_rate, self.transform_learning_rate or None)
+        rules = {rate: optax.adabelief(rate, eps=1e-16, eps_root=1e-16) for rate in jax.tree.leaves(rates)}
+        return optax.partition(rules, rates)
 
 
 def transformed(psi: Psi) -> jax.Array:
     """Return the examples after the matrix, (M, ...)."""
+    if psi.transform is None:
+        return psi.inputs
     flat = psi.inputs.reshape(len(psi.inputs), -1)  # (M, d)
     return jnp.matmul(flat, psi.transform, precision=ridge.HIGHEST).reshape(psi.inputs.shape)
 
