@@ -1,5 +1,6 @@
 """From a config to a distilled set: what the first command calls, and the parts that both are made of."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from rcig import artefact, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
 from rcig.errors import UserError
-from rcig.files import check_plain, locked
+from rcig.files import check_plain, locked, write
 from rcig.initialize import initialize
 from rcig.lookup import find
 from rcig.render_schedule import write_schedule
@@ -208,4 +209,18 @@ def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"another process is at work in {workdir}; wait for it or choose another workdir") from None
         configs.save(config, workdir, sharding.is_writer())
+        _check_shared(workdir)
         yield
+
+
+def _check_shared(workdir: Path) -> None:
+    """Raise UserError unless all processes of a run see one folder: now, not at the first checkpoint."""
+    if jax.process_count() == 1:
+        return
+    token, number = workdir / ".processes", os.getpid() if sharding.is_writer() else 0
+    if number:
+        write(token, str(number).encode())
+    number = sharding.agreed(number)
+    seen = token.is_file() and token.read_text() == str(number)
+    if sharding.agreed(int(not seen)):
+        raise UserError(f"workdir {workdir} must be one folder that all hosts see; put it on a disk that they share")

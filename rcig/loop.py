@@ -71,13 +71,13 @@ def run(
     with Checkpoints(workdir / "checkpoints") as checkpoints, progress, _signals(progress.note) as caught:
         done = skipped = 0
         if checkpoints.latest() is None:
-            state = initial()
+            state = sharding.fetch(initial())
             if (workdir / "distilled").exists():
                 progress.note(f"no checkpoint in {workdir}: the run begins anew")
         else:
             done, state = checkpoints.restore(zeros(jax.eval_shape(initial)))
             progress.note(f"resumed from step {done} in {workdir}")
-        state = feeder.layout.replicate(sharding.fetch(state))
+        state = feeder.layout.replicate(state)
         with MetricsWriter(workdir, done) if sharding.is_writer() else nullcontext() as metrics:
             while done < schedule.num_steps:
                 count = min(schedule.steps_per_dispatch, schedule.num_steps - done)
@@ -98,8 +98,10 @@ def run(
                 signalled = sharding.agreed(max(caught, default=0))  # or one process would leave the others waiting
                 if signalled or _due(done, count, schedule.checkpoint_every) or done == schedule.num_steps:
                     checkpoints.save(done, state)
-                    if sharding.is_writer() and done < schedule.num_steps:
-                        publish(done, sharding.fetch(method.synthetic(state)))
+                    if done < schedule.num_steps:
+                        synthetic = sharding.fetch(method.synthetic(state))  # in every process: its arrays are all's
+                        if sharding.is_writer():
+                            publish(done, synthetic)
                 if signalled:
                     checkpoints.wait()
                     progress.note(f"saved step {done} in {workdir}; the same command goes on from there")
@@ -156,7 +158,7 @@ class _Feeder:
 
         def advance(state, step, batch):
             new, metrics = method.step(jax.random.fold_in(key_steps, step), state, layout.split(batch))
-            finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((metrics, new))]))
+            finite = _finite((metrics, new) if skips else metrics)
             if skips:
                 new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
                 metrics |= {"skipped": 1.0 - finite}
@@ -165,6 +167,11 @@ class _Feeder:
         self._labels = layout.replicate(np.asarray(train.labels))
         self._rows_at, self._step = _rows_at(method, schedule), advance
         self._rows = jax.jit(jax.vmap(self._rows_at, (0, None)))
+
+    def _scan(self, body: Callable, state: PyTree, xs: PyTree) -> tuple[PyTree, dict]:
+        """Scan, and look at the state once: looked at in every step, it would not be changed in place but copied."""
+        state, trace = jax.lax.scan(body, state, xs)
+        return state, trace | {"finite": trace["finite"].at[-1].min(_finite(state))}
 
     def rows(self, start: int, count: int) -> np.ndarray:
         """Return the rows that ``count`` steps draw, (count, B)."""
@@ -183,7 +190,7 @@ class _Resident(_Feeder):
             return self._step(state, step, Batch(data.inputs[rows], data.labels[rows]))
 
         def steps(state, steps, data):
-            return jax.lax.scan(partial(body, data), state, steps)
+            return self._scan(partial(body, data), state, steps)
 
         self._compiled = self.layout.compile(steps)
 
@@ -201,7 +208,7 @@ class _Streamed(_Feeder):
         self._reader, self._ahead = ThreadPoolExecutor(1), {}  # (start, count) -> future of their batches
 
         def steps(state, steps, batches):
-            return jax.lax.scan(lambda state, at: self._step(state, *at), state, (steps, batches))
+            return self._scan(lambda state, at: self._step(state, *at), state, (steps, batches))
 
         self._compiled = self.layout.compile(steps)
 
@@ -220,6 +227,10 @@ class _Streamed(_Feeder):
         labels, put = np.asarray(self.train.labels), self.layout.put_rows
         inputs = lambda rows: streaming.gather(self.train, rows).inputs
         return Batch(put(rows, self.train.inputs.shape[1:], inputs), put(rows, (), lambda rows: labels[rows]))
+
+
+def _finite(tree: PyTree) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def _max_skipped(method: Method) -> int:

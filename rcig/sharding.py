@@ -195,7 +195,11 @@ class Layout:
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Put a host tree on every device."""
-        return jax.device_put(tree, self._replicated)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, self._replicated)
+        # device_put would compare the hosts' trees, for which every device holds as many copies of each leaf as hosts
+        put = lambda a: jax.make_array_from_callback(np.shape(a), self._replicated, lambda index: np.asarray(a)[index])
+        return jax.tree.map(put, tree)
 
     def put_rows(self, rows: np.ndarray, shape: tuple[int, ...], read: Callable[[np.ndarray], np.ndarray]) -> jax.Array:
         """Put ``read(rows)``, rows (T, B), on the devices as (T, B, *shape), split along B (for pmap: inside the step).

@@ -7,10 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+
+from rcig import experiment, sharding
+from rcig.errors import UserError
 
 TESTS = Path(__file__).parent
 
@@ -85,3 +90,19 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, signalled)
     assert [process.returncode for process in workers] == [143, 143], said
     (step,) = {int(re.search(r"saved step (\d+) in", text)[1]) for text in said if "saved step" in text}
     assert (tmp_path / "checkpoints" / str(step)).is_dir()
+
+
+def test_a_workdir_that_hosts_do_not_share_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(sharding, "is_writer", lambda: False)
+    for token, missing in ((None, True), ("6", True), ("7", False)):  # the writer's process has the number 7
+        if token:
+            (tmp_path / ".processes").write_text(token)
+        others = iter((7, 0))
+        monkeypatch.setattr(sharding, "agreed", lambda number, others=others: max(number, next(others)))
+        with pytest.raises(UserError, match="must be one folder that all hosts see") if missing else nullcontext():
+            experiment._check_shared(tmp_path)
+    monkeypatch.setattr(sharding, "is_writer", lambda: True)
+    monkeypatch.setattr(sharding, "agreed", lambda number: number)
+    experiment._check_shared(tmp_path)
+    assert (tmp_path / ".processes").read_text() == str(os.getpid())

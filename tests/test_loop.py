@@ -86,6 +86,8 @@ def test_an_evaluation_that_fails_loses_no_steps(tmp_path):
 def test_nan_stops_the_run_and_says_where(tmp_path):
     with pytest.raises(UserError, match="loss became NaN or infinite at step 3; the last good state is step 2"):
         run(tmp_path, nan_at=3)
+    with pytest.raises(UserError, match="the state became NaN or infinite at step 0; no state is saved yet"):
+        run(tmp_path / "other", odds=1.0, steps_per_dispatch=1)
 
 
 def test_steps_that_fail_by_chance_are_left_out_as_many_in_a_row_as_the_method_says(tmp_path):

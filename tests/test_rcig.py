@@ -167,7 +167,7 @@ def test_the_search_ends_at_084_times_the_first_rate_that_fails(start, fails_at)
 
 DEPTH_3 = dict(ridge=5e-4, activation="softplus", direct_rows=0, target_rows=0, implicit_rows=0, pool_rows=0)
 RELU = DEPTH_3 | {"activation": "relu"}
-ONE, BIG = RELU | {"target_rows": 400}, RELU | dict(direct_rows=500, target_rows=256, implicit_rows=500, pool_rows=256)
+ONE, BIG = RELU | {"target_rows": 400}, RELU | dict(target_rows=256, implicit_rows=500, pool_rows=256)
 NETTE = RELU | {"target_rows": 256, "ridge": 5e-2}
 
 
@@ -184,7 +184,7 @@ NETTE = RELU | {"target_rows": 256, "ridge": 5e-2}
         ("rcig_cifar10_ipc50", True, DEPTH_3, 5000),
         ("rcig_cifar100_ipc1", True, DEPTH_3, 10000),
         ("rcig_cifar100_ipc10", True, DEPTH_3, 5000),
-        ("rcig_cifar100_ipc50", False, DEPTH_3 | dict(direct_rows=4000, implicit_rows=4000, pool_rows=2000), 3000),
+        ("rcig_cifar100_ipc50", False, DEPTH_3 | dict(pool_rows=2000), 3000),
         ("rcig_tiny_imagenet_ipc1", True, ONE, 5000),
         ("rcig_tiny_imagenet_ipc10", False, BIG, 3000),
         ("rcig_imagenet64_ipc1", False, BIG, 3000),
