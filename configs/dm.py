@@ -8,7 +8,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     mnist_ipc1            89.7 ± 0.6 (recalled)   not run yet
     mnist_ipc1_cpu        none                    89.9 ± 0.6 (random real 57.3 ± 1.1), 1500 steps, 6 minutes on one core
     mnist_ipc10           97.5 ± 0.1 (recalled)   not run yet
-    mnist_ipc10_cpu       none                    96.8 ± 0.3 (random real 94.3 ± 0.4), 1500 steps, 8 minutes on one core
+    mnist_ipc10_cpu       none                    96.8 ± 0.3 (random real 94.2 ± 0.3), 1500 steps, 8 minutes on one core
     mnist_ipc50           98.6 ± 0.1 (recalled)   not run yet
     fashion_mnist_ipc1    none                    not run yet
     fashion_mnist_ipc1_cpu none                   71.2 ± 0.6 (random real 47.5 ± 1.6), 1500 steps, 6 minutes on one core
@@ -18,7 +18,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     svhn_cropped_ipc10    none                    not run yet
     svhn_cropped_ipc50    none                    not run yet
     cifar10_ipc1          26.0 ± 0.8              26.6 ± 0.3 (random real 16.0 ± 1.8), 1500 steps, 45 min of a core
-    cifar10_ipc10         48.9 ± 0.6              47.7 ± 0.5, stopped at step 1080, 75 minutes of a core
+    cifar10_ipc10         48.9 ± 0.6              48.5 ± 0.4 (random real 29.3 ± 0.4), 3000 steps, two hours of a core
     cifar10_ipc50         63.0 ± 0.4              not run yet
     cifar100_ipc1         11.4 ± 0.3              not run yet
     cifar100_ipc10        29.7 ± 0.3              not run yet

@@ -2,7 +2,8 @@
 
 python distill_dataset.py --config=configs/mtt.py:cifar10_ipc10 --workdir=runs/mtt
 python eval.py --distilled=runs/mtt
-Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accuracies in percent; ours of 5 networks.
+Any data set and ipc make a cell, with the options of the nearest one that the paper tells, of its data set or of
+CIFAR-10; `_cpu` behind it is for a few CPU cores. Accuracies in percent; ours of 5 networks.
 The paper reports the best of all evaluations on the test split, we the last. TESLA's gradient (Cui et al., ICML 2023):
 --config.method.mode=tesla. Runs share experts through --config.method.experts=FOLDER.
 

@@ -2,8 +2,8 @@
 
 python distill_dataset.py --config=configs/rat.py:cifar10_ipc10 --workdir=runs/rat
 python eval.py --distilled=runs/rat
-Any data set and ipc make a cell (its own options where the paper has them, else its data set's, else CIFAR-10's at 10
-images per class); digits and `_cpu` are for a few CPU cores. Accuracies in percent. The paper takes the
+Any data set and ipc make a cell (with the options of the nearest one that the paper tells, of its data set or of
+CIFAR-10); digits and `_cpu` are for a few CPU cores. Accuracies in percent. The paper takes the
 best of four horizons and of all evaluations on the test split, we the last step at one horizon.
 
     cell                  Paper (as quoted)       ours

@@ -71,7 +71,7 @@ class TrajectoryMatching:
     momentum: float = 0.5  # of all three
     inner_rate: float = 0.01  # where the student's rate starts
     minibatch: int = 0  # synthetic examples a student's step; 0: all
-    segments: int = 1  # students a step; a multiple of the number of devices
+    segments: int = 1  # students a step, shared out; a multiple of the number of devices
     augmentation: str = "dsa:color_crop_cutout_flip_scale_rotate"  # of experts and students; for digits leave out flip
     experts: str = ""  # folder of recorded experts, which runs may share; empty: the run's own
     num_experts: int = 100
@@ -138,7 +138,8 @@ class TrajectoryMatching:
                 f"method.segments {self.segments} does not divide over the devices; choose a multiple of their number"
             )
         pairs = batch.inputs.reshape(-1, 2, batch.inputs.shape[1])
-        each = map_networks(partial(self.gradient, key, state.learned))(pairs)
+        students = lambda learned, pairs: map_networks(partial(self.gradient, key, learned))(pairs)
+        each = sharding.spread(students)(state.learned, pairs)
         (loss, accuracy), grads = sharding.mean(jax.tree.map(lambda a: jnp.mean(a, 0), each))
         velocity = jax.tree.map(lambda v, g: self.momentum * v + g, state.velocity, grads)
         rates = Learned(self.learning_rate, self.label_learning_rate, self.rate_learning_rate)
@@ -216,7 +217,7 @@ class TrajectoryMatching:
         rates = jnp.broadcast_to(learned.rate, (count or self.student_steps,))
         mode = mode or self.mode
         if mode == "auto":
-            budget = (self.budget or sharding.spare_memory()) // self.segments
+            budget = self.budget or sharding.spare_memory()  # one student at a time
             mode = unroll.choose_mode(budget, loss, rule, start, select(0, key), self.student_steps)
         return unroll.train(key, loss, rule, start, select, rates, first=first, mode=mode)
 

@@ -32,8 +32,6 @@ from rcig.initialize import everything
 from rcig.metrics import Progress
 from rcig.types import Dataset, Key, Model, PyTree
 
-_TOGETHER = 5  # experts that are trained together, and lost together when killed
-
 
 @dataclass(frozen=True)
 class Expert:
@@ -88,15 +86,16 @@ def fingerprint(folder: Path, count: int) -> str:
 
 
 def _fill(path: Path, book: _Book, missing: list[int], model: Model, dataset: Dataset, expert: Expert) -> None:
-    """Train the missing experts, a few together, and put each in its place."""
+    """Train the missing experts, one a device, and put each in its place."""
     train_set, key = everything(dataset), jax.random.wrap_key_data(jnp.array(book.key, jnp.uint32))
     every = max(len(dataset.train.labels) // expert.batch_size, 1)
     settings = (expert.batch_size, "cross_entropy", "plain_sgd", expert.learning_rate)
     recipe = training.Recipe(expert.epochs * every, *settings, augmentation=expert.augmentation)
     flatten_all = jax.jit(jax.vmap(lambda variables: flatten(variables["params"])))
     with Progress(len(missing)) as progress:
-        for done in range(0, len(missing), _TOGETHER):
-            numbers = missing[done : done + _TOGETHER]
+        together = jax.local_device_count()  # and lost together when killed
+        for done in range(0, len(missing), together):
+            numbers = missing[done : done + together]
             keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.array(numbers))
             trained = training.trajectory(keys, model, train_set, recipe, every)
             snapshots = np.stack([np.asarray(flatten_all(variables)) for variables in trained], 1)

@@ -77,9 +77,9 @@ def dm(dataset: str, ipc: int, num_steps: int = 20000) -> ConfigDict:
 
 
 def mtt(dataset: str, ipc: int, num_steps: int = 5000) -> ConfigDict:
-    """MTT: judged at its learned rate. A cell that is not in the paper takes the options of CIFAR-10's first."""
+    """MTT: judged at its learned rate. A cell that is not in the table takes the nearest one's options."""
     config = _common(dataset, ipc, "mtt")
-    *values, whitened = _TRAJECTORIES.get((dataset, ipc), _TRAJECTORIES["cifar10", 1])
+    *values, whitened = _TRAJECTORIES[cells.nearest(_TRAJECTORIES, dataset, ipc)]
     options = dict(zip(_TRAJECTORY_OPTIONS, values, strict=True))
     config.method = ConfigDict({"name": "trajectory_matching", "augmentation": _augmentation(dataset)} | options)
     if whitened and dataset.startswith("cifar"):

@@ -28,7 +28,7 @@ def cell(name: str) -> ConfigDict:
 
 
 def get_config(dataset: str = "cifar10", ipc: int = 10, num_steps: int = 12000) -> ConfigDict:
-    """The published settings; where there are none, those of the data set's first row, or of CIFAR-10."""
+    """The published settings; where there are none, those of the data set's nearest, or of CIFAR-10."""
     config = default.get_config()
     config.dataset, config.ipc, config.num_steps = dataset, ipc, num_steps
     written = dataset in cells.WRITTEN
@@ -36,8 +36,7 @@ def get_config(dataset: str = "cifar10", ipc: int = 10, num_steps: int = 12000) 
     config.initialization, config.labels.name = "unit", "one_hot"
     augmentation = "dsa:rotate" if written else "dsa:flip_rotate"
     config.method = ConfigDict({"name": "rat_bptt", "augmentation": augmentation, "rows_at_once": 250})
-    published = [row for row in _PUBLISHED if row[0] == dataset] or [("cifar10", 10)]
-    *options, classes = _PUBLISHED[(dataset, ipc) if (dataset, ipc) in published else published[0]]
+    *options, classes = _PUBLISHED[cells.nearest(_PUBLISHED, dataset, ipc)]
     config.method.update(dict(zip(_OPTIONS, options, strict=True)), classes_at_once=classes)
     config.model = ConfigDict({"name": "dc_convnet"})
     config.eval.update(num_networks=8, loss="raw_cross_entropy")

@@ -111,13 +111,15 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     check_fits(synthetic, dataset, images=True)
     models = {name: named_model(name, dataset.example_shape, dataset.num_classes) for name in protocol.names}
     learned, held_out = split(dataset, protocol.validation, protocol.reference_seed)
+    path = Path(protocol.reference) if protocol.reference else None
+    _reference.read(path)  # what is wrong with it is said before the proxies are trained
     began = time.monotonic()
     judged = dataclasses.replace(dataset, test=held_out)
     proxies = {}
     for name, model in _in_turn(models):
         proxies[name] = standard.evaluate(_key(key, name), synthetic, judged, model, protocol).accuracy
     seconds = time.monotonic() - began
-    references = _references(models, dataset, learned, held_out, protocol)
+    references = _references(models, dataset, learned, held_out, protocol, path)
     told = {"seconds": round(seconds, 1), "bytes": 4 * (np.size(synthetic.inputs) + np.size(synthetic.labels))}
     details = told | compare(proxies, {name: one["validation"] for name, one in references.items()}, protocol.top)
     tests = {name: one["test"] for name, one in references.items()}
@@ -169,7 +171,7 @@ def compare(
 
 
 def _references(
-    models: Mapping[str, Model], dataset: Dataset, learned: Batch, held_out: Batch, protocol: Nas
+    models: Mapping[str, Model], dataset: Dataset, learned: Batch, held_out: Batch, protocol: Nas, path: Path | None
 ) -> dict[str, _reference.Reference]:
     """Return the reference of every network, of the file or trained now and then written to it."""
     recipe = protocol.reference_recipe(len(learned.labels))
@@ -182,7 +184,6 @@ def _references(
         "networks": protocol.reference_networks,
         "seed": protocol.reference_seed,
     }
-    path = Path(protocol.reference) if protocol.reference else None
     whole = Synthetic(learned.inputs, jax.nn.one_hot(learned.labels, dataset.num_classes, dtype=jnp.float32))
     known, made = _reference.read(path), {}
     for name, model in _in_turn(models):
