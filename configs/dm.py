@@ -8,7 +8,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     mnist_ipc1            89.7 ± 0.6 (recalled)   not run yet
     mnist_ipc1_cpu        none                    89.9 ± 0.6 (random real 57.3 ± 1.1), 1500 steps, 6 minutes on one core
     mnist_ipc10           97.5 ± 0.1 (recalled)   not run yet
-    mnist_ipc10_cpu       none                    96.8 ± 0.3 (random real 94.2 ± 0.3), 1500 steps, 8 minutes on one core
+    mnist_ipc10_cpu       none                    96.7 ± 0.1 (random real 94.2 ± 0.3), 1500 steps, 8 minutes on one core
     mnist_ipc50           98.6 ± 0.1 (recalled)   not run yet
     fashion_mnist_ipc1    none                    not run yet
     fashion_mnist_ipc1_cpu none                   71.2 ± 0.6 (random real 47.5 ± 1.6), 1500 steps, 6 minutes on one core

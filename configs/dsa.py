@@ -8,7 +8,7 @@ Any data set and ipc make a cell; `_cpu` behind it is for a few CPU cores. Accur
     mnist_ipc1            88.7 ± 0.6              88.5 ± 0.5 (random real 55.2 ± 0.9), 500 steps, 40 min of a core
     mnist_ipc1_cpu        none                    88.1 ± 0.9 (random real 57.3 ± 1.1), 500 steps, 6 minutes on one core
     mnist_ipc10           97.8 ± 0.1              not run yet
-    mnist_ipc10_cpu       none                    96.7 ± 0.2 (random real 94.3 ± 0.5), 600 steps, 50 min of a core
+    mnist_ipc10_cpu       none                    96.6 ± 0.2 (random real 94.2 ± 0.3), 600 steps, 50 min of a core
     mnist_ipc50           99.2 ± 0.1              not run yet
     fashion_mnist_ipc1    70.6 ± 0.6              not run yet
     fashion_mnist_ipc1_cpu none                   69.4 ± 0.7 (random real 47.5 ± 1.6), 500 steps, 6 minutes on one core
