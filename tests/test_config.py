@@ -380,3 +380,24 @@ def test_a_run_of_an_older_version_goes_on_where_new_options_have_their_defaults
     (tmp_path / "config.json").write_text(json.dumps(old))
     (tmp_path / "distilled" / "d").mkdir(parents=True)
     configs.save(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "cell, options",
+    [
+        ("mtt.py:tiny_imagenet_ipc20", {"learning_rate": 1e4, "max_start_epoch": 40}),
+        ("mtt.py:cifar10_ipc20", {"rate_learning_rate": 1e-5, "max_start_epoch": 20}),
+        ("mtt.py:svhn_cropped_ipc1", {"learning_rate": 100.0, "rate_learning_rate": 1e-7}),
+        ("rat.py:cifar100_ipc50", {"learn_labels": True, "rows_per_class": 1, "horizon": 300}),
+        ("rat.py:tiny_imagenet_ipc1", {"learning_rate": 3e-4, "classes_at_once": 50}),
+    ],
+)
+def test_a_cell_without_published_options_takes_the_nearest_of_its_data_set(cell, options):
+    method = configs.load(cell).method
+    assert {name: method[name] for name in options} == options
+
+
+def test_remember_the_past_is_judged_by_300_epochs_with_its_augmentation():
+    config = configs.load("rtp.py:cifar10_ipc10")
+    judge = find("rcig.evaluation", config.eval.protocol).make(**configs.options(config.eval))
+    assert judge.recipe(100, config.eval.augmentation).num_steps == 300 and not judge.plain

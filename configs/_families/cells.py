@@ -1,8 +1,5 @@
 """Names of cells, and what data sets have in common: configs/dm.py:cifar10_ipc10 is its get_config("cifar10_ipc10")."""
 
-import math
-from collections.abc import Iterable
-
 GREY = ("mnist", "fashion_mnist", "digits", "usps")
 _TEN = (*GREY, "mnist_rgb", "svhn_cropped", "cifar10", "imagenette", "imagewoof")
 _NUM_CLASSES = dict.fromkeys(_TEN, 10) | {
@@ -19,10 +16,10 @@ def num_classes(dataset: str) -> int:
     return _NUM_CLASSES[dataset]
 
 
-def nearest(published: Iterable[tuple[str, int]], dataset: str, ipc: int) -> tuple[str, int]:
+def nearest(published: dict[tuple[str, int], tuple], dataset: str, ipc: int) -> tuple[str, int]:
     """Return the published (data set, images per class) whose options a cell takes: its data set's, else CIFAR-10's."""
     known = [cell for cell in published if cell[0] == dataset] or [cell for cell in published if cell[0] == "cifar10"]
-    return min(known, key=lambda cell: abs(math.log(cell[1] / ipc)))
+    return min(known, key=lambda cell: max(cell[1], ipc) / min(cell[1], ipc))
 
 
 def parse(name: str) -> tuple[str, int, bool]:
