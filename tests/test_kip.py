@@ -71,10 +71,10 @@ def test_solved_labels_are_the_least_squares_solution(batch):
 
 
 @pytest.mark.parametrize(
-    "name, rows, pool", [("digits", 60, 1), pytest.param("mnist", 1000, 4, marks=pytest.mark.slow)]
+    "name, rows, pool", [("digits", 60, 2), pytest.param("mnist", 1000, 4, marks=pytest.mark.slow)]
 )
 def test_the_convnets_kernel_knows_images_and_better_by_solved_labels(name, rows, pool):
-    """Of one real image a class; of MNIST's, means of ``pool`` pixels: the cost is the fourth power of the side."""
+    """Of one real image a class, of means of ``pool`` x ``pool`` pixels: the cost is the fourth power of the side."""
     dataset = data.load(name, data_dir=real_data_dir(name) if name == "mnist" else None)
     small = lambda x: x.reshape(len(x), -1, pool, x.shape[2] // pool, pool, 1).mean((2, 4)).astype(np.float64)
     train, test = (Batch(small(part.inputs[:rows]), part.labels[:rows]) for part in (dataset.train, dataset.test))
