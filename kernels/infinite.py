@@ -128,8 +128,8 @@ def myrtle(depth: int = 5, w_std: float = 2**0.5, b_std: float = 0.1) -> Network
     return serial(*layers, global_pool(), dense(w_std, b_std))
 
 
-def _stax(make: Callable[..., bridge.Network], **options: Any) -> Callable[[int], bridge.Blocks]:
-    return lambda depth: bridge.Blocks(make(depth, **options))
+def _stax(make: Callable[..., bridge.Network], flat: bool = False, **options: Any) -> Callable[[int], bridge.Blocks]:
+    return lambda depth: bridge.Blocks(make(depth, **options), flat)
 
 
 KERNELS: dict[str, Callable[[int], Any]] = {  # by name, of a depth
@@ -137,7 +137,7 @@ KERNELS: dict[str, Callable[[int], Any]] = {  # by name, of a depth
     "convnet": convnet,
     "convnet3": partial(convnet, first=False),
     "myrtle": myrtle,
-    "stax_fully_connected": lambda depth: bridge.Blocks(bridge.fully_connected(depth), flat=True),  # neural-tangents
+    "stax_fully_connected": _stax(bridge.fully_connected, flat=True),  # the same, by neural-tangents
     "stax_convnet": _stax(bridge.convnet),
     "stax_convnet3": _stax(bridge.convnet, first=False),
     "stax_myrtle": _stax(bridge.myrtle),

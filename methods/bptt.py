@@ -26,10 +26,8 @@ from rcig import augment, losses, sharding, unroll
 from rcig.chunks import mean_rows
 from rcig.data import sampling
 from rcig.errors import UserError, must_be_positive, unknown
-from rcig.schedule import check_attack, check_norm, check_targets, draw, inner_loss, learn, modified
+from rcig.schedule import NETWORKS, check_attack, check_norm, check_targets, draw, inner_loss, learn, modified
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
-
-NETWORKS = ("random", "fixed")
 
 
 @struct.dataclass

@@ -19,6 +19,7 @@ from rcig.files import check_plain, locked, write
 from rcig.initialize import initialize
 from rcig.lookup import find
 from rcig.render_schedule import write_schedule
+from rcig.schedule import NETWORKS
 from rcig.sentences import write_sentences
 from rcig.types import Dataset, Key, Model, Synthetic
 
@@ -136,7 +137,7 @@ def _doubts(config: ConfigDict) -> Iterator[str]:
         told = f"after method.decay_steps={decay} of num_steps={config.num_steps} the rates have fallen all the way"
         yield f"{told}; set both at a run's first start"
     networks = config.eval.get("networks", "")
-    if networks in ("", "random", "fixed"):
+    if networks in ("", *NETWORKS):
         return
     if not (Path(networks) / "pool.json").is_file():
         yield f"eval.networks {networks} is no finished pool yet; the evaluation will want it (python -m rcig.pretrain)"

@@ -247,17 +247,19 @@ def _check_finite(
     finite: np.ndarray, trace: dict[str, np.ndarray], start: int, skipped: int, most: int, checkpoints: Checkpoints
 ) -> int:
     """Return how many steps in a row have been skipped at the end; raises UserError for more than ``most``."""
-    for step, good in enumerate(finite, start):  # noqa: B007
+    for step, good in enumerate(finite, start):
         skipped = 0 if good else skipped + 1
         if skipped > most:
-            break
-    else:
-        return skipped
+            raise _became_nan(trace, step, checkpoints)
+    return skipped
+
+
+def _became_nan(trace: dict[str, np.ndarray], step: int, checkpoints: Checkpoints) -> UserError:
     names = [name for name, values in trace.items() if not np.all(np.isfinite(values))] or ["the state"]
     checkpoints.wait()
     saved = checkpoints.latest()
     where = "no state is saved yet" if saved is None else f"the last good state is step {saved} in {checkpoints.folder}"
-    raise UserError(
+    return UserError(
         f"{', '.join(names)} became NaN or infinite at step {step}; {where}; lower method.learning_rate, or raise "
         "method.ridge where there is one, in another --workdir"
     )

@@ -18,6 +18,7 @@ from rcig.data.preprocess import same_space
 from rcig.errors import UserError
 from rcig.evaluation.standard import Result, check_fits
 from rcig.initialize import everything
+from rcig.schedule import NETWORKS
 from rcig.types import Dataset, Key, Synthetic
 
 _DRAWS = 5  # of random real examples, under protocols that need say no more of a set than its accuracy:
@@ -156,7 +157,7 @@ def _num_draws(section: ConfigDict) -> int:
     One where it says more of a set than its accuracy, and of a pool, whose first networks every draw would meet.
     """
     more = section.get("attack") or section.get("trained_networks")
-    if section.protocol not in _OF_MANY or more or section.get("networks", "random") not in ("random", "fixed"):
+    if section.protocol not in _OF_MANY or more or section.get("networks", "random") not in NETWORKS:
         return 1
     return min(_DRAWS, section.get("num_networks", _DRAWS))
 

@@ -13,6 +13,8 @@ from rcig import losses, unroll
 from rcig.errors import UserError
 from rcig.types import Array, Key, Model, Synthetic, Variables
 
+NETWORKS = ("random", "fixed")  # `draw`n; any other name is the folder of a pool
+
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))  # of many networks: what makes them must not be kept beside them
 def draw(key: Key, model: Model, networks: str, seed: int, count: int) -> Variables:

@@ -129,7 +129,7 @@ def test_choose_mode_by_the_budget(problem):
 
 
 def test_a_mixed_gradient_keeps_less(problem):
-    """What the backward pass holds of a step of a deep network is a fraction of what plain reverse mode holds."""
+    """What the backward pass holds of a step of a network is a fraction of what plain reverse mode holds."""
     model = find("rcig.models", "dc_convnet").make((16, 16, 3), 10, width=8, depth=1)
     variables = jax.jit(model.init)(jax.random.key(0))
     synthetic = Synthetic(jnp.ones((40, 16, 16, 3)), jnp.eye(10).repeat(4, 0), jnp.full((12, 2), 0.1))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcig.data.raw import Raw, one_line, split, split_already
+from rcig.data.raw import HELD_OUT, Raw, one_line, split, split_already
 from rcig.errors import UserError
 
 _WHOLE = {"inputs", "labels"}
@@ -33,7 +33,7 @@ def read_npz(location: None, cache_dir: Path, path: str = "", test_fraction: flo
         inputs, labels = _inputs("inputs", found, path), _labels("labels", found, path)
         if len(inputs) != len(labels):
             raise UserError(f"{path}: {len(inputs)} inputs but {len(labels)} labels: give one label each")
-        return split(inputs, labels, test_fraction or 0.2, _class_names(names, labels, path))
+        return split(inputs, labels, test_fraction or HELD_OUT, _class_names(names, labels, path))
     if set(found) == _SPLIT:
         split_already(path, test_fraction)
         train_labels = _labels("train_labels", found, path)

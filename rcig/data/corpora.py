@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rcig.data.raw import stratified_split
+from rcig.data.raw import HELD_OUT, stratified_split
 from rcig.errors import UserError
 
 SST5 = ("sst_train.txt", "sst_test.txt")
@@ -86,7 +86,7 @@ def read_tsv(location: None, path: str = "", test_path: str = "", test_fraction:
     if test_path:
         return _corpus(train, read(Path(test_path).expanduser()), classes)
     labels = np.array([classes.index(label) for label, _ in train])
-    kept, held_out = stratified_split(labels, test_fraction or 0.2)
+    kept, held_out = stratified_split(labels, test_fraction or HELD_OUT)
     return _corpus([train[row] for row in kept], [train[row] for row in held_out], classes)
 
 

@@ -37,6 +37,9 @@ def fingerprint(raw: Raw) -> str:
     return digest(*parts)
 
 
+HELD_OUT = 0.2  # the share of data that bring no test split, where none is asked for
+
+
 def split_already(where: str, fraction: float) -> None:
     """Raise UserError where a share is asked for of data that bring a test split."""
     if fraction:

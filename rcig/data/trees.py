@@ -14,7 +14,7 @@ import numpy as np
 
 from rcig.data import archives, cache, images
 from rcig.data.archives import Tree
-from rcig.data.raw import Raw, split_already, stratified_split, to_arrays
+from rcig.data.raw import HELD_OUT, Raw, split_already, stratified_split, to_arrays
 from rcig.errors import UserError
 from rcig.files import is_text
 
@@ -97,7 +97,7 @@ def read_folder(
     splits = [path.name for path in below if path.name.lower() in _SPLITS and any(map(Path.is_dir, path.iterdir()))]
     if splits and len(splits) == len(below):
         raise UserError(f"folders {', '.join(sorted(splits))} in {root} look like splits; call them train and test")
-    fraction = test_fraction or 0.2
+    fraction = test_fraction or HELD_OUT
     return _read(root, cache_dir, ("classes", fraction), partial(_list_classes, fraction), resolution)
 
 

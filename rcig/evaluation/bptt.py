@@ -85,7 +85,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     training.warn_of_divergence(sizes, "lower the set's learning rates, method.inner_rate to begin with")
     test = partial(training.test_accuracy, model, chunk=protocol.test_chunk)
     details: dict[str, Any] = {"accuracy_before": float(np.mean(test(networks, dataset.test)))}
-    if protocol.networks not in ("fixed", "random"):
+    if protocol.networks not in schedule.NETWORKS:
         details["networks"] = Path(protocol.networks).name
     if protocol.attack:
         attacked = _attacked(dataset, protocol.attack)
@@ -118,7 +118,7 @@ def _outcome(
 
 
 def _networks(key: Key, model: Model, protocol: Bptt) -> Variables:
-    if protocol.networks in ("fixed", "random"):
+    if protocol.networks in schedule.NETWORKS:
         count = 1 if protocol.networks == "fixed" else protocol.num_networks
         return schedule.draw(key, model, protocol.networks, protocol.networks_seed, count)
     from rcig import pretrain  # stands above this file, and few evaluations want it
