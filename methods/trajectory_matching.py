@@ -100,6 +100,7 @@ class TrajectoryMatching:
         Raises UserError for others than those with which the run in the folder began.
         """
         self.check_start(start)
+        sharding.layout().check(2 * self.segments)
         expert = trajectories.Expert(
             self.recorded_epochs, self.batch_size, self.expert_learning_rate, self.augmentation
         )

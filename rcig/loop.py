@@ -123,7 +123,6 @@ def begin(
     initial = partial(jax.jit(partial(_initial, method, _key(schedule, 0))), start, first)
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(initial)))
     layout = layout.fitted(len(first.labels), first.inputs.nbytes, state_bytes)
-    layout.check(len(first.labels))
     budget = schedule.max_resident_bytes or layout.memory // 4
     streamed = sharding.agreed(int(dataset.train.inputs.nbytes > budget))  # one program, whatever a host has free
     return (_Streamed if streamed else _Resident)(method, dataset.train, schedule, layout), initial

@@ -172,9 +172,14 @@ class Layout:
         devices = self.mesh.local_devices
         return _limit(devices[0]) or (8 << 30) // len(devices)
 
+    @property
+    def _all_taken(self) -> bool:
+        """Whether all devices must be taken: only of one process's cores are there ever fewer, see `fitted`."""
+        return self.mesh.devices.flat[0].platform != "cpu" or jax.process_count() > 1
+
     def check(self, batch_size: int) -> None:
-        """Raise UserError unless the batch divides over the devices."""
-        if batch_size % self.mesh.size:
+        """Raise UserError unless the batch divides over the devices that `fitted` leaves it."""
+        if self._all_taken and batch_size % self.mesh.size:
             raise UserError(
                 f"a step's batch of {batch_size} examples is not divisible by {self.mesh.size} devices; choose a "
                 f"method.batch_size (of trajectory matching: method.segments) that makes it a multiple of "
@@ -185,12 +190,14 @@ class Layout:
         """Return the layout of as many of a CPU's cores as serve a step.
 
         They divide the batch, each has enough of it to be worth the others' waiting, and their copies of the state
-        leave half the memory. Devices of another kind, and those of several processes, are all taken.
+        leave half the memory. Devices of another kind, and those of several processes, are all taken, or it raises
+        UserError.
         """
-        devices = self.mesh.devices.flat
-        if devices[0].platform != "cpu" or jax.process_count() > 1:
+        if self._all_taken:
+            self.check(batch_size)
             return self
-        most = min(len(devices), batch_bytes // _LEAST_BYTES, self.memory * len(devices) // 2 // state_bytes)
+        count = self.mesh.size
+        most = min(count, batch_bytes // _LEAST_BYTES, self.memory * count // 2 // state_bytes)
         return layout(self.parallel, next((n for n in range(most, 1, -1) if batch_size % n == 0), 1))
 
     def replicate(self, tree: PyTree) -> PyTree:

@@ -66,9 +66,11 @@ def test_what_every_device_has_whole_is_not_exchanged(keep):
     assert ("collective-permute" in text) == (keep is not sharding.whole)
 
 
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused():
+@pytest.mark.parametrize("refuse", [lambda layout: layout.check(17), lambda layout: layout.fitted(17, 1 << 30, 1)])
+def test_a_batch_that_does_not_divide_over_devices_that_must_all_be_taken_is_refused(monkeypatch, refuse):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="batch of 17 examples is not divisible by 8 devices; .* a multiple of 8"):
-        sharding.layout("jit").check(17)
+        refuse(sharding.layout("jit"))
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,14 @@ def test_options_that_do_not_fit_are_named(options, message):
         TrajectoryMatching(MODEL, **(PLAIN | options))
 
 
+def test_segments_that_do_not_divide_over_the_devices_are_refused_before_experts_are_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)  # of one process's cores fewer would be taken
+    method, _, _ = started()
+    with pytest.raises(UserError, match=r"batch of 2 examples is not divisible by 8 devices; .*method\.segments"):
+        method.prepare(KEY, toy.dataset(), toy.synthetic(1), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_segment_that_two_devices_share_is_refused():
     method, learned, pair = started()
     with pytest.raises(UserError, match="a multiple of their number"):
