@@ -11,7 +11,9 @@ A network with batch norm sees all real images as one batch and all synthetic on
 Deviation: a class with fewer than ``batch_size`` examples is gone through again, where the reference's batch shrinks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ import optax
 from methods import _matching
 from methods._matching import Images
 from rcig import augment, sharding
-from rcig.chunks import map_features
+from rcig.chunks import spread_rows
 from rcig.types import Batch, Key, Metrics, Model, Synthetic, Variables
 
 
@@ -62,12 +64,11 @@ class DistributionMatching:
     ) -> tuple[jax.Array, jax.Array]:
         """Return the loss at one network and the accuracy. inputs (M, ...) stand in for the set's own."""
         num_classes, classes = synthetic.labels.shape[1], _matching.classes_of(synthetic)
-        change = augment.siamese(self.augmentation, num_classes)
-        real_classes = jnp.arange(len(batch.inputs)) % num_classes
-        features = self._features(variables, change(key, batch.inputs, real_classes))
+        change = partial(augment.siamese(self.augmentation, num_classes), key)
+        features = self._features(variables, change, batch.inputs, jnp.arange(len(batch.inputs)) % num_classes)
         features = _matching.by_position(jax.lax.stop_gradient(features), num_classes)  # (B, K, D)
         real = sharding.mean(jnp.mean(features, 0))  # (K, D)
-        learned = self._features(variables, change(key, inputs, classes))
+        learned = self._features(variables, change, inputs, classes)
         learned = jnp.mean(learned.reshape(num_classes, -1, learned.shape[-1]), 1)  # (K, D)
         return jnp.sum(jnp.square(real - learned)), sharding.mean(_nearest(features, learned))
 
@@ -75,10 +76,12 @@ class DistributionMatching:
         """Return the images and the labels they started with."""
         return state.synthetic
 
-    def _features(self, variables: Variables, inputs: jax.Array) -> jax.Array:
+    def _features(self, variables: Variables, change: Callable, inputs: jax.Array, classes: jax.Array) -> jax.Array:
+        """Return the features (B, D) of images, changed, in running-statistics mode some at a time."""
         if "batch_stats" in variables:
-            return self.model.apply(variables, inputs, True, None)[0].features
-        return map_features(self.model, variables, inputs, self.rows_at_once)
+            return self.model.apply(variables, change(inputs, classes), True, None)[0].features
+        features = lambda variables, rows: self.model.apply(variables, change(*rows), False, None)[0].features
+        return spread_rows(features, variables, (inputs, classes), self.rows_at_once)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.sgd(self.learning_rate, self.momentum)

@@ -154,7 +154,7 @@ class GradientMatching:
         num_classes, classes = synthetic.labels.shape[1], _matching.classes_of(synthetic)
         change = augment.siamese(self.augmentation, num_classes)
         real_classes = jnp.arange(len(batch.inputs), dtype=jnp.int32) % num_classes
-        real = (change(key, batch.inputs, real_classes), real_classes)
+        real = (batch.inputs, real_classes)
         real = jax.tree.map(lambda a: _matching.by_position(a, num_classes).swapaxes(0, 1), real)  # (K, B, ...)
         inputs, pull_back = jax.vjp(lambda x: change(key, x, classes), synthetic.inputs)
         learned = jax.tree.map(lambda a: a.reshape(num_classes, -1, *a.shape[1:]), (inputs, classes))  # (K, ipc, ...)
@@ -163,6 +163,7 @@ class GradientMatching:
 
         def match(pair):
             (real, real_labels), (inputs, labels) = pair
+            real = change(key, real, real_labels)
             target, accuracy = sharding.mean(self._gradient(variables, real, real_labels, num_classes))
 
             def distance(inputs):
