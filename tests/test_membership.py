@@ -96,11 +96,12 @@ def test_the_curve_and_accuracies_of_the_standard_protocol(noise):
     json.dumps(dict(result.details))
 
 
-def test_a_network_that_diverges_is_said_to(noise):
+def test_networks_that_diverge_are_told_of_and_tell_nothing(noise):
     dataset, model = noise
     wild = Membership(**TINY | {"learning_rate": 1e6, "optimiser": "plain_sgd"})
-    with pytest.raises(UserError, match="training diverged by step .*lower eval.learning_rate"):
-        evaluate(KEY, everything(dataset), dataset, model, wild)
+    with pytest.warns(UserWarning, match="training of 2 of 2 networks diverged; lower eval.learning_rate"):
+        result = evaluate(KEY, everything(dataset), dataset, model, wild)
+    assert result.details["auc"] == {name: {"mean": 0.5, "std": 0.0} for name in ATTACKS}
 
 
 def test_members_and_others_are_rows_of_the_splits_by_seed():

@@ -8,6 +8,8 @@ privacy experiment), see the logits of a network and its loss -log softmax(f(x))
 membership and learns nothing; logistic regression, k-NN, MLP and random forest learn from one part of the examples and
 are asked about the other. AUC 0.5 is guessing, 1 is certainty: Mann and Whitney's P(score of a member > of another).
 
+A network whose training diverged tells nothing: AUC 0.5.
+
 Deviations from FRePo's script: its loss is the squared error by which its networks learn; members come from the whole
 training split, not one of five parts of it that were distilled one by one; the attacks have fixed settings instead of a
 search; snapshots of one training make the curve.
@@ -31,7 +33,7 @@ from rcig.evaluation import standard
 from rcig.evaluation._details import OneRun, chart, line, measure
 from rcig.evaluation._ranks import auc
 from rcig.evaluation.standard import Result, check_fits, own_rate
-from rcig.training import test_accuracy, trajectory
+from rcig.training import test_accuracy, trajectory, warn_of_divergence
 from rcig.types import Batch, Dataset, Key, Model, Synthetic, Variables
 
 
@@ -110,9 +112,10 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         step = min(count * every, recipe.num_steps)
         if step in wanted:
             seen = [features(model, variables, batch) for batch in split]
-            if not all(np.isfinite(one).all() for one in seen):
-                raise UserError(f"a network's training diverged by step {step}; lower eval.learning_rate")
-            pairs = zip(*seen, strict=True)
+            sizes = sum(np.sum(one, axis=(1, 2)) for one in seen)
+            if step == recipe.num_steps:
+                warn_of_divergence(sizes)
+            pairs = zip(*(np.where(np.isfinite(sizes)[:, None, None], one, 0) for one in seen), strict=True)
             areas = [attack(inside, outside, protocol.attack_share, protocol.attack_seed) for inside, outside in pairs]
             visits.append((step, test_accuracy(model, variables, dataset.test, protocol.test_chunk), areas))
     return Result(visits[-1][1], protocol.augmentation, details=_details(visits))
