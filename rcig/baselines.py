@@ -29,6 +29,13 @@ NAMES = (*STARTS, *coreset.SELECTIONS, "optimised")
 Judge = Callable[[Key, Synthetic], Any]  # -> a result with an accuracy
 
 
+def check(names: Sequence[str]) -> None:
+    """Raise UserError for an unknown name."""
+    for name in names:
+        if name not in NAMES:
+            raise unknown("baseline", name, NAMES)
+
+
 def make(
     names: Sequence[str],
     key: Key,
@@ -44,14 +51,10 @@ def make(
 
     Each is one set, but real examples, which are ``draws`` sets.
 
-    Args: labels, as the distillation started from; model, whose features coresets compare; judge_on, how a candidate is
-    judged on a data set's test split.
+    Args: names, of `NAMES`; labels, as the distillation started from; model, whose features coresets compare; judge_on,
+    how a candidate is judged on a data set's test split.
     One that a class is too small for is left out, with a warning.
-    Raises: UserError for an unknown name, before anything is measured.
     """
-    for name in names:
-        if name not in NAMES:
-            raise unknown("baseline", name, NAMES)
     chosen = dict.fromkeys(["real", *names] if names else [])
     key_real, key_network = (jax.random.fold_in(key, stream) for stream in (3, 4))  # 0 to 2 are of _optimised
     observe = functools.cache(lambda: coreset.observe(key_network, model, dataset))

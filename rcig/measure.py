@@ -53,6 +53,7 @@ def evaluate(
         raise UserError(f"--full_data_steps must not be negative, not {full_data_steps}; 0 trains on the set alone")
     if full_data_steps and config.eval.protocol in _NOT_OF_ALL:
         raise UserError(f"{_NOT_OF_ALL[config.eval.protocol]}; --protocol=standard trains on all data")
+    baselines.check(compare)
     began = time.monotonic()
     with _number_formats(config):
         report = _evaluate(distilled, config, dataset, full_data_steps, compare)
@@ -84,8 +85,8 @@ def _evaluate(
         labels = label_starts.LabelStart("one_hot", scale=labels.scale, add=labels.add, add_first=labels.add_first)
     rows = (dataset, distilled.card["ipc"], distilled.classes, labels)
     model = experiment.make_model(config.eval.model, dataset)
+    result = judge(key, distilled.synthetic)  # before coresets are made, should the set not fit the protocol
     compared = baselines.make(compare, key_draw, *rows, model, partial(_quick_judge, config), _num_draws(config.eval))
-    result = judge(key, distilled.synthetic)
     report = {
         "protocol": config.eval.protocol,
         "preset": config.eval.preset,

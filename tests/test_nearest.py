@@ -124,7 +124,7 @@ def test_an_unknown_baseline_is_said_before_anything_is_measured(few, digits, mo
         raise AssertionError("measured")
 
     monkeypatch.setattr(experiment, "make_judge", lambda *args: never)
-    with pytest.raises(UserError, match="unknown baseline 'kmaens'"):
+    with pytest.raises(UserError, match="unknown baseline 'kmaens'; did you mean 'kmeans'"):
         measure.evaluate(few, dataset=digits, compare=("kmaens",))
 
 
@@ -151,8 +151,6 @@ def test_by_default_only_random_examples_are_compared(few, digits):
     names = [f"baseline_random{part}" for part in ("", "_std", "_draws")]
     assert [name for name in result if name.startswith("baseline")] == names
     assert result["full_data"] > 0.95
-    with pytest.raises(UserError, match="unknown baseline 'kmaens'; did you mean 'kmeans'"):
-        measure.evaluate(few, dataset=digits, compare=("kmaens",))
     assert not [name for name in measure.evaluate(few, dataset=digits, compare=()) if name.startswith("baseline")]
     assert PRESETS.keys() == {"nearest"}
 

@@ -251,10 +251,11 @@ def test_labels_that_were_not_ended_are_said(run, tmp_path):
     assert result["records"] == 3
 
 
-def test_what_is_missing_is_said(run, tmp_path):
+def test_what_is_missing_is_said_at_once(run, tmp_path, monkeypatch):
     distilled = artefact.load(run)
+    monkeypatch.setattr("rcig.coreset.observe", lambda *args: pytest.fail("a coreset's network was trained first"))
     with pytest.raises(UserError, match="wants the pool that was made with the set"):
-        measure.evaluate(dataclasses.replace(distilled, folder=None))
+        measure.evaluate(dataclasses.replace(distilled, folder=None), compare=("herding",))
     artefact.save(tmp_path / "distilled", distilled.synthetic, distilled.card)
     (tmp_path / "soft_labels").symlink_to(run / "soft_labels")
     with pytest.warns(UserWarning, match="no baseline_random: .* of a run with a teacher, and holds none"):
