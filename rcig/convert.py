@@ -61,10 +61,11 @@ def main() -> None:
     if as_it_is:
         return as_it_is(distilled, flags.dst)
     if flags.to == "tfds":
-        _warn_of_schedule(distilled, "records hold none of its")
+        _warn_of_rates(distilled, "records hold none")
         print(f"{len(distilled.inputs)} examples in {export.distilled(distilled, flags.dst, dataset.class_names)}")
         return
     check_space(distilled, dataset, config.dataset)
+    _warn_of_rates(distilled, "pictures hold none")
     note = pictures(distilled, flags.dst, dataset.decode, dataset.class_names)
     print(f"{len(distilled.inputs)} pictures in {flags.dst}" + (f" ({note})" if note else ""))
 
@@ -106,17 +107,18 @@ def tensors(distilled: Distilled, folder: Path) -> None:
     found = {"images": np.moveaxis(images, -1, 1) if images.ndim == 4 else images, "labels": distilled.labels}
     if distilled.learning_rates is not None:
         found["lr"] = np.mean(distilled.learning_rates)
-        _warn_of_schedule(distilled, "tensors hold the mean of its")
+        _warn_of_rates(distilled, "tensors hold the mean", kept=1)
     for name, array in found.items():
         write(folder / f"{name}.pt", torch_format.dump(array))
     write(folder / "card.json", card.text(distilled.card))
     print(f"{len(distilled.inputs)} examples in {folder}")
 
 
-def _warn_of_schedule(distilled: Distilled, told: str) -> None:
-    """Warn where what is written forgets when which row is learned from, and at which rate."""
-    if (count := np.size(distilled.learning_rates)) > 1:
-        warnings.warn(f"the set is a schedule, and {told} {count} rates; an .npz keeps them", stacklevel=2)
+def _warn_of_rates(distilled: Distilled, told: str, kept: int = 0) -> None:
+    """Warn where what is written forgets at which learned rates, and of a schedule when, rows are learned from."""
+    rates = distilled.learning_rates
+    if rates is not None and np.size(rates) > kept:
+        warnings.warn(f"{told} of the set's {np.size(rates)} learned rates; an .npz keeps them", stacklevel=2)
 
 
 def _file(distilled: Distilled, path: Path) -> None:

@@ -35,6 +35,15 @@ def workdir(digits, tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("flags", [(), ("--to=tfds",)])
+def test_a_learned_rate_that_is_left_behind_is_told_of(workdir, tmp_path, flags):
+    distilled = artefact.load(workdir)
+    synthetic = distilled.synthetic._replace(learning_rates=np.float32([[0.02]]))
+    artefact.save(tmp_path / "set", synthetic, distilled.card)
+    ended = call("rcig.convert", tmp_path / "set", tmp_path / "mine", *flags)
+    assert ended.status == 0 and "hold none of the set's 1 learned rates; an .npz keeps them" in ended.err
+
+
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
 def test_a_workdir_becomes_one_file(workdir, suffix, tmp_path):
     ended = call("rcig.convert", workdir, tmp_path / f"set.{suffix}")
@@ -103,7 +112,9 @@ def test_a_set_becomes_tensors(tmp_path):
             **dict(pixel_space="standard", seed=0, step=1),
         )
         folder = tmp_path / f"torch{rates is None}"
-        with nullcontext() if rates is None else pytest.warns(UserWarning, match="a schedule.* mean of its 2 rates"):
+        with (
+            nullcontext() if rates is None else pytest.warns(UserWarning, match="hold the mean of the set's 2 learned")
+        ):
             convert.tensors(formats.seal(Synthetic(images, labels, rates), card), folder)
         stored = torch_format.load(folder / "images.pt")
         assert stored.dtype == np.float32 and stored.shape == (4, 3, 6, 5)
