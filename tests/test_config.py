@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -41,6 +43,10 @@ SHAPES = {  # of the data sets that shipped configs name
     "trec6": (30, 100),
     "trec50": (20, 100),
 }
+NUM_CLASSES = {  # of those that have not ten
+    **{"cifar100": 100, "caltech_birds2011": 200, "tiny_imagenet": 200, "imagenet2012": 1000},
+    **{"imagenet_resized/64x64": 1000, "imdb": 2, "sst5": 5, "trec6": 6, "trec50": 50},
+}
 MODULES = {name: find("configs", name) for name in names("configs") if name != "default"}
 CELLS = [
     f"{name}.py:{cell}"
@@ -52,10 +58,13 @@ CONFIGS = (
 )
 
 
-def rows_of(shape: tuple[int, ...]) -> Dataset:
-    """Return a data set of one row: only its shape matters here."""
-    batch = Batch(np.zeros((1, *shape), np.float32), np.zeros(1, np.int32))
-    return Dataset("any", batch, batch, 10, tuple("0123456789"), lambda x: x, {"kind": "none"})
+def rows_of(name: str, size_per_class: int = 1) -> Dataset:
+    """Return a data set of the shape of that called ``name``, and nothing but its shape."""
+    count = NUM_CLASSES.get(name, 10)
+    labels = np.repeat(np.arange(count, dtype=np.int32), size_per_class)
+    inputs = np.broadcast_to(np.float32(0), (len(labels), *SHAPES[name]))
+    batch = Batch(inputs, labels)
+    return Dataset("any", batch, batch, count, tuple(map(str, range(count))), lambda x: x, {"kind": "none"})
 
 
 def assert_complete(section: ConfigDict, package: str) -> None:
@@ -73,13 +82,34 @@ def test_every_shipped_config_is_complete_and_makes_its_objects(name):
     assert config.eval.model.get("activation", "relu") == "relu"  # softplus is for distilling
     if config.eval.model.name == config.model.name:
         assert config.eval.model.get("width") == config.model.get("width")
-    dataset = rows_of(SHAPES[config.dataset])
+    dataset = rows_of(config.dataset)
     model = experiment.make_model(config.model, dataset)
     method = find("methods", config.method.name).make(model, **configs.options(config.method))
     assert method.batch_size == config.method.batch_size
     experiment.make_judge(config, dataset)
     if config.method.name != "frepo":  # distilled with mirror images, judged with them
         assert config.method.get("flip", False) == config.eval.flip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_of_every_shipped_config_fits_its_state(name):
+    config = configs.load(f"configs/{name}")
+    make = find("methods", config.method.name).make
+    if not hasattr(make, "step") or hasattr(make, "prepare") or config.method.get("networks", "").startswith("runs/"):
+        pytest.skip("its steps begin from trained networks")
+    dataset = rows_of(config.dataset, max(config.ipc, -(-10_000 // NUM_CLASSES.get(config.dataset, 10))))
+    method = make(experiment.make_model(config.model, dataset), **configs.options(config.method))
+    start, key = experiment.make_start(config, dataset), jax.random.key(0)
+    shapes = lambda tree: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+    (size,) = jax.eval_shape(method.rows, key, dataset.train.labels).shape
+    batch = jax.eval_shape(
+        lambda: Batch(jnp.zeros((size, *SHAPES[config.dataset]), jnp.float32), jnp.zeros(size, jnp.int32))
+    )
+    state = jax.eval_shape(method.init, key, start, batch)
+    after, metrics = jax.eval_shape(method.step, key, state, batch)
+    assert shapes(after) == shapes(state) and "loss" in metrics
+    assert jax.eval_shape(method.synthetic, after).inputs.shape == start.inputs.shape
 
 
 @pytest.mark.parametrize("name", CONFIGS)
