@@ -15,7 +15,6 @@ Beside the sets stand as many random real images, and all real ones of these cla
 2024 measure likeness and MMD too; their features and kernel are not published, so their numbers are not comparable.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -30,11 +29,9 @@ from rcig import artefact, command, experiment
 from rcig import config as configs
 from rcig.chunks import map_features
 from rcig.errors import UserError
-from rcig.files import write
 from rcig.initialize import real, rows_of
 from rcig.measure import check_space
-from rcig.render import png
-from rcig.report import aligned
+from rcig.report import aligned, check_outside, save_outside
 from rcig.teacher import load
 from rcig.types import Model, Variables
 
@@ -51,14 +48,14 @@ def main() -> None:
     )
     parser.add_argument("--data_dir", default="", help="where the real data are, if TFDS_DATA_DIR does not say it")
     flags = parser.parse_args()
+    check_outside(flags.out, flags.runs)
     config = configs.from_dict(artefact.load(flags.runs[0]).card["config"])
     command.set_up_jax(config.precision, config.x64)
     rows = report(flags.runs, flags.data_dir)
     known = {
         run: {name: value if np.isfinite(value) else None for name, value in row.items()} for run, row in rows.items()
     }
-    write(flags.out.with_name(f"{flags.out.name}.json"), (json.dumps(known, indent=1) + "\n").encode())
-    write(flags.out.with_name(f"{flags.out.name}.png"), png(bars(rows)))
+    save_outside(flags.out, known, bars(rows))
     print(table(rows))
 
 

@@ -19,9 +19,7 @@ from matplotlib.figure import Figure
 
 from rcig import command
 from rcig.errors import UserError
-from rcig.files import write
-from rcig.render import png
-from rcig.report import aligned
+from rcig.report import aligned, check_outside, save_outside
 
 _CELL = ("accuracy", "std", "n")
 Matrix = dict[str, dict[str, Mapping[str, Any]]]  # row -> column -> {accuracy, std, n}
@@ -32,13 +30,9 @@ def main() -> None:
     parser.add_argument("out", type=command.place, help="where to write, without ending")
     parser.add_argument("runs", type=command.place, nargs="+", help="workdirs with an eval-cross_arch.json")
     flags = parser.parse_args()
-    if flags.out.is_dir() or flags.out.resolve().parent in [run.resolve() for run in flags.runs]:  # or one is forgotten
-        raise UserError(
-            f"{flags.out} is or lies in a workdir; name first a place outside, without ending, then the runs"
-        )
+    check_outside(flags.out, flags.runs)
     matrix = read(flags.runs)
-    write(flags.out.with_name(f"{flags.out.name}.json"), (json.dumps(matrix, indent=1) + "\n").encode())
-    write(flags.out.with_name(f"{flags.out.name}.png"), png(heat_map(matrix)))
+    save_outside(flags.out, matrix, heat_map(matrix))
     print(table(matrix))
 
 

@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from rcig import artefact
 from rcig.data.cache import default_folder
+from rcig.errors import UserError
 from rcig.files import disk_errors, write
 from rcig.render import png
 from rcig.render_chart import figure
@@ -66,6 +69,18 @@ def save(result: Mapping[str, Any], distilled: Path, arrays: Mapping[str, Any]) 
         write(folder / f"eval-{result['protocol']}.json", (json.dumps(result, indent=1) + "\n").encode())
         if "chart" in result:
             write(folder / f"eval-{result['protocol']}.png", png(figure(by_set(result, "chart"))))
+
+
+def check_outside(out: Path, runs: Sequence[Path]) -> None:
+    """Raise UserError where the report of several runs would lie in one of them: its place has been forgotten."""
+    if out.is_dir() or out.resolve().parent in [run.resolve() for run in runs]:
+        raise UserError(f"{out} is or lies in a workdir; name first a place outside, without ending, then the runs")
+
+
+def save_outside(out: Path, told: Any, drawn: Figure) -> None:
+    """Write the report of several runs as ``out``.json and ``out``.png."""
+    write(out.with_name(f"{out.name}.json"), (json.dumps(told, indent=1) + "\n").encode())
+    write(out.with_name(f"{out.name}.png"), png(drawn))
 
 
 def workdir(distilled: Path) -> Path | None:

@@ -259,9 +259,10 @@ def test_a_workdir_with_another_programs_config(tmp_path):
 
 
 @pytest.mark.parametrize("out", ["config", "../run"])
-def test_a_matrix_does_not_replace_files_of_a_run(workdir, out):
+def test_a_report_of_several_runs_does_not_replace_files_of_one(workdir, out):
     before = contents(workdir.parent)
-    assert "is or lies in a workdir" in error_of(call("rcig.matrix", workdir / out, workdir))
+    for module in ("rcig.matrix", "rcig.diversity"):
+        assert "is or lies in a workdir" in error_of(call(module, workdir / out, workdir))
     assert contents(workdir.parent) == before
 
 
