@@ -118,7 +118,8 @@ class Convexified:
     def factor(self, features: jax.Array) -> jax.Array:
         """Factor the regularised Gram matrix of the support; lambda does not count flips."""
         strength = self.ridge * len(features) / (2 if self.flip else 1)
-        return ridge.factor(ridge.gram(features, features).astype(self.solve_dtype), strength)
+        features = features.astype(self.solve_dtype)
+        return ridge.factor(ridge.gram(features, features), strength)
 
     def scale(self, targets: jax.Array) -> float:
         """Return s = lambda / (n K)."""

@@ -6,14 +6,14 @@ import pytest
 from jax import lax
 
 from rcig.models import _banded, _winograd
-from rcig.models._conv2d import _DIMENSIONS, conv2d
+from rcig.models._conv2d import DIMENSIONS, conv2d
 from rcig.models._strided import strided_conv2d
 
 PADDINGS = ["SAME", "VALID", ((3, 3), (3, 3)), ((0, 2), (1, 0))]
 
 
 def reference(x, k, padding):
-    return lax.conv_general_dilated(x, k, (1, 1), padding, dimension_numbers=_DIMENSIONS)
+    return lax.conv_general_dilated(x, k, (1, 1), padding, dimension_numbers=DIMENSIONS)
 
 
 def operands(batch=3, shape=(7, 6), kernel=(3, 5), channels=(2, 4)):
@@ -113,7 +113,7 @@ def test_narrow_few_or_small_convolutions_are_plain(kernel, outputs):
 def test_strided_equals_lax(stride, sides, kernel, pad):
     padding = ((pad, pad), (pad, pad))
     strided = lambda x, k: strided_conv2d(x, k, padding, stride)
-    lax_conv = lambda x, k: lax.conv_general_dilated(x, k, (stride, stride), padding, dimension_numbers=_DIMENSIONS)
+    lax_conv = lambda x, k: lax.conv_general_dilated(x, k, (stride, stride), padding, dimension_numbers=DIMENSIONS)
     loss = lambda conv: lambda x, k: jnp.sum(jnp.sin(conv(x, k)))
     for side in sides:
         (x, k), _ = operands(2, (side, 21), kernel)

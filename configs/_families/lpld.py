@@ -117,7 +117,7 @@ def rded(config: ConfigDict, pieces: int = 1) -> ConfigDict:
 
     Labels are made as LPLD's, to compare the images alone: RDED's own crops are at least 1 / ``pieces`` of one.
     """
-    shared = ("label_epochs", "label_batch_size", "mix", "view_flip", "min_scale")
+    shared = ("label_epochs", "label_batch_size", "mix", "view_flip", "min_scale", "pruning_ratio")
     kept = {"min_scale": 0.08} | {
         name: value for name, value in config.method.items() if name.startswith("teacher") or name in shared
     }

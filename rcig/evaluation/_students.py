@@ -50,10 +50,12 @@ def train_students(
     inputs, state = jnp.asarray(inputs, jnp.float32), _start(task, keys)
     size = max(1, _DISPATCHED // pool.spec.batch_size)
     with Progress(num_steps, passing=True) as progress:
+        read = lambda start: pool.read(places[:, np.minimum(np.arange(start, start + size), num_steps - 1)])
+        rows = read(0)  # always of as many steps: one program
         for start in range(0, num_steps, size):
             stop = min(start + size, num_steps)
-            steps = np.minimum(np.arange(start, start + size), num_steps - 1)  # always as many: one program
-            state = _train(task, keys, state, inputs, pool.read(places[:, steps]), start, stop)
+            state = _train(task, keys, state, inputs, rows, start, stop)
+            rows = read(stop) if stop < num_steps else None  # while the device is busy
             progress.update(stop, {"loss": jnp.mean(state.loss)})
     warn_of_divergence(state.loss)
     return state.variables

@@ -30,7 +30,7 @@ from rcig.models import _banded, _winograd
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _CHUNK = 8  # images a partial sum of ``correlate``
 
 
@@ -58,7 +58,7 @@ def explicit_padding(padding: str | Padding, k: jax.Array) -> Padding:
 
 
 def _plain(x, k, *, padding):
-    return lax.conv_general_dilated(x, k, (1, 1), padding, dimension_numbers=_DIMENSIONS)
+    return lax.conv_general_dilated(x, k, (1, 1), padding, dimension_numbers=DIMENSIONS)
 
 
 def _fast(x, k, *, padding):
