@@ -24,12 +24,15 @@ from rcig.lookup import find
 _CHOICES = {
     "method.name": (),
     "model.name": (),
-    "eval.protocol": ("eval.flip", "eval.augmentation", "eval.model."),  # and the preset, where both have it
+    "eval.protocol": ("eval.flip", "eval.augmentation", "eval.model."),  # and what `_kept` says
     "eval.preset": ("eval.protocol", "eval.flip", "eval.model."),
     "eval.model.name": (),
 }
 # what holds for a method holds for its evaluation, unless that says otherwise
 _SHARED = ("networks", "networks_seed", "steps", "label_softmax", "attack", "flip", "kernel", "depth", "ridge")
+# how networks learn from a set, by the standard protocol and those that stand on it
+_RECIPE = ("num_steps", "num_epochs", "augmented_epochs", "loss", "optimiser", "learning_rate", "warmup_steps")
+_RECIPE += ("weight_decay", "batch_size")
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _JUDGED = ("dataset", "data.", "preprocessing", "labels.", "precision", "x64", "eval.model.")  # an evaluation's fields
@@ -135,9 +138,10 @@ def _over(fields: Fields, layer: Fields) -> Fields:
             if choice == "eval.protocol":
                 known = _defaults(find("rcig.evaluation", str(layer[choice])))
                 keep = tuple(field for field in keep if field.endswith(".") or field.removeprefix("eval.") in known)
-            if choice == "eval.protocol" and _has_preset(layer[choice], fields):
-                keep = (*keep, "eval.preset")
+                keep += _kept(layer[choice], fields)
             fields = {k: v for k, v in fields.items() if not k.startswith(section) or k.startswith(keep)}
+    if "eval.num_epochs" in layer and "augmented_epochs" in _eval_section(fields | layer):
+        layer = {"eval.augmented_epochs": 0} | layer  # as many, with augmentation too: a preset may say otherwise
     return fields | layer
 
 
@@ -153,10 +157,19 @@ def _shared(config: ConfigDict, fields: Fields) -> Fields:
     return {f"eval.{key}": value for key, value in said.items() if key in config.eval}
 
 
-def _has_preset(protocol: str, fields: Fields) -> bool:
-    """Return whether a preset of the standard protocol, not its default, was chosen that another protocol shares."""
+def _kept(protocol: Any, fields: Fields) -> tuple[str, ...]:
+    """Return which fields of the evaluation hold under another protocol, too, where both train as the standard one.
+
+    A chosen preset, but its default one, where both have it; with the same preset, how networks learn beyond that.
+    """
     _, *shared = _presets("standard")
-    return fields.get("eval.preset") in {*shared} & {*_presets(protocol)}
+    now = _eval_section(fields)
+    stays = fields.get("eval.preset") in {*shared} & {*_presets(protocol)}
+    after = now.preset if stays else next(iter(_presets(protocol)))
+    kept = ("eval.preset",) if stays else ()
+    if after != now.preset or after not in _presets("standard"):
+        return kept
+    return kept + tuple(f"eval.{name}" for name in _RECIPE if fields.get(f"eval.{name}", now[name]) != now[name])
 
 
 def _presets(protocol: Any) -> dict[str, dict[str, Any]]:

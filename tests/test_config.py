@@ -219,6 +219,24 @@ def test_the_judge_is_the_network_that_distilled_unless_something_else_is_said()
     assert other == {"name": "dc_convnet"} | configs._defaults(find("rcig.models", "dc_convnet"))
 
 
+@pytest.mark.parametrize("protocol", ["cross_arch", "continual", "membership"])
+def test_networks_learn_from_a_set_as_its_config_says_under_every_protocol(protocol):
+    said = {"loss": "raw_cross_entropy", "optimiser": "plain_adam", "learning_rate": 1e-3, "num_steps": 1000}
+    config = configs.load("rat:cifar10_ipc10", [f"--config.eval.protocol={protocol}"])
+    assert {name: config.eval[name] for name in said} == said
+    back = configs.change(config, {"eval.protocol": "standard"})
+    assert {name: back.eval[name] for name in said} == said
+    assert configs.change(config, {"eval.protocol": "nas"}).eval.learning_rate == 0.01  # whose preset is another
+
+
+def test_epochs_are_those_asked_for_with_augmentation_too():
+    epochs = lambda *said: [
+        configs.load("dsa:cifar10_ipc10", list(said)).eval[f"{name}_epochs"] for name in ("num", "augmented")
+    ]
+    assert epochs() == [300, 1000] and epochs("--config.eval.num_epochs=30") == [30, 0]
+    assert epochs("--config.eval.num_epochs=30", "--config.eval.augmented_epochs=50") == [30, 50]
+
+
 def test_another_model_drops_what_was_said_for_its_predecessor():
     config = configs.load("quickstart", ["--config.model.depth=1", "--config.model.name=dc_convnet"])
     assert config.model.to_dict() == {"name": "dc_convnet", "depth": 1} | {
