@@ -7,8 +7,8 @@ the published ones, the full ones SRe2L's. Recalled numbers are not verified. Th
 teacher for ImageNet (69.8 %), one of 50 epochs for Tiny-ImageNet (59.6 %); here every run trains its own, or takes
 another run's (method.teacher). ImageNet-21K: configs/lpld_imagenet21k_ipc10.py, ipc20.
 
-Every device holds all images as float32 with two moments and a gradient, 16 bytes a number: 24 GB for
-imagenet2012_ipc10, 120 GB for ipc 50, so that larger sets are to be made a few classes at a time (config.init_labels).
+Every device holds all images as float32 with two moments, 20 bytes a number at work: 30 GB for imagenet2012_ipc10, 150
+GB for ipc 50. There is no way yet to make a larger set in parts.
 
     cell                   SRe2L 1x (full GB)   LPLD 1x (recalled)   LPLD 40x (GB)   ours
     imagenet2012_ipc10     20.1 (5.67)          34.6                 20.2 (0.14)     not run yet

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -122,6 +123,27 @@ def spread(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable[[PyTree, PyTree],
     """
     mesh = _sharing()
     return partial(_in_parts, fn, mesh) if mesh else fn
+
+
+def share(fn: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
+    """Return ``fn(rows)``, row-wise in rows (B, ...) that every device has whole: each takes a part, all get all.
+
+    Nothing that ``fn`` closes over may be differentiated outside of it.
+    """
+    layout = _traced.get()
+    if not in_parts():
+        return spread(lambda _, rows: fn(rows))((), rows)
+    count, each = count_rows(rows), -(-count_rows(rows) // layout.mesh.size)
+    at = np.minimum(np.arange(each * layout.mesh.size), count - 1)  # the last row counts again
+    mine = jax.lax.dynamic_slice_in_dim(jnp.asarray(at), jax.lax.axis_index(_AXIS) * each, each)
+    parts = fn(jax.tree.map(lambda a: a[mine], rows))
+    return jax.tree.map(lambda a: a[:count], jax.lax.all_gather(parts, _AXIS, tiled=True))
+
+
+def num_sharing() -> int:
+    """Return among how many devices the step being compiled shares out rows."""
+    layout = _traced.get()
+    return layout.mesh.size if layout else 1
 
 
 def spread_mean(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable[[PyTree, PyTree], PyTree]:

@@ -37,8 +37,8 @@ SMALL = {
     "kip": [{"batch_size": 16, "learn_labels": True}],
     "label_solve": [{"batch_size": 48}],
     "lpld": [
-        {"batch_size": 24, "jitter": 1, "class_statistics": "ema", "curriculum": "cosine"} | TEACHER,
-        {"batch_size": 8, "supervision": "global", "shared_augmentation": False, "recover_flip": True} | TEACHER,
+        {"images_at_once": 2, "jitter": 1, "class_statistics": "ema", "curriculum": "cosine"} | TEACHER,
+        {"supervision": "global", "shared_augmentation": False, "recover_flip": True} | TEACHER,
     ],
     "rat_bptt": [
         {"batch_size": 48, "window": 2, "horizon": 4, "augmentation": "dsa:flip_crop", "learn_labels": True}

@@ -31,7 +31,7 @@ def imagenet(ipc: int) -> ConfigDict:
     config = _common("imagenet2012", ipc, 4000)
     config.model = resnet(stem="large")
     config.method = _lpld(4000, learning_rate=0.25, statistics_weight=0.01, jitter=32, jitter_back=0)
-    config.method.update(recover_flip=True, view_flip=True, groups_at_once=max(1, 200 // ipc))
+    config.method.update(recover_flip=True, view_flip=True)
     config.method.update(_teacher(steps=450_000, batch_size=256, rate=0.1, decay=1e-4))
     config.method.label_batch_size = 128
     config.eval.preset = "imagenet"
@@ -47,7 +47,7 @@ def imagenet21k(ipc: int) -> ConfigDict:
     config.data.resolution, config.preprocessing = 224, "none"
     config.model = resnet(stem="large")
     config.method = _lpld(2000, learning_rate=0.05, statistics_weight=0.25, jitter=32, jitter_back=0)
-    config.method.update(recover_flip=True, groups_at_once=max(1, 200 // ipc))
+    config.method.recover_flip = True
     config.method.update(_teacher(steps=3_450_000, batch_size=256, rate=0.1, decay=1e-4))
     config.method.update({"label_batch_size": 32, "mix": "cutout"})
     config.eval.preset = "imagenet21k"
@@ -61,7 +61,7 @@ def tiny_imagenet(ipc: int) -> ConfigDict:
     """
     config = _common("tiny_imagenet", ipc, 4000)
     config.method = _lpld(4000, learning_rate=0.1, statistics_weight=0.05, min_scale=0.08)
-    config.method.update(recover_flip=True, view_flip=True, groups_at_once=max(1, 1000 // ipc))
+    config.method.update(recover_flip=True, view_flip=True, images_at_once=1000)
     config.method.update(_teacher(steps=19_500, batch_size=256, rate=0.1, decay=1e-4))
     config.method.update({"label_epochs": 100, "label_batch_size": 64, "mix": "none"})
     config.eval.preset = "tiny"
@@ -90,7 +90,7 @@ def tiny20(ipc: int) -> ConfigDict:
     config.method.update({"teacher_optimiser": "adam", "teacher_learning_rate": 1e-3, "teacher_weight_decay": 0.0})
     config.method.teacher_steps = 1200
     config.method.update({"teacher_batch_size": 128, "label_epochs": 60, "label_batch_size": 20})
-    config.method.groups_at_once = 2
+    config.method.images_at_once = 20
     config.eval.preset = "small"
     return config
 

@@ -34,7 +34,8 @@ from methods.lpld import pixels, squeeze
 from methods.lpld.recover import Recover, Targets
 from methods.lpld.taught import Taught, classes_of
 from methods.lpld.views import Views
-from rcig.errors import UserError, must_be_positive, unknown
+from rcig import sharding
+from rcig.errors import must_be_positive, unknown
 from rcig.types import Batch, Dataset, Key, Method, Synthetic
 
 SUPERVISIONS = ("class_statistics", "class_batches", "global")
@@ -59,28 +60,24 @@ class LPLD(Taught):
     jitter: int = 4  # pixels: images are rolled by -jitter_back to jitter
     jitter_back: int = 4
     shared_augmentation: bool = True  # one view for all images of a group, as published
-    batch_size: int = 0  # groups a step; 0: each once. More go round again: a multiple of the devices
-    groups_at_once: int = 0  # on all devices, to save memory; 0 chooses by platform
+    images_at_once: int = 200  # on each device, to bound memory; whole groups, one at least
 
     def __post_init__(self):
         self._views()
         super().__post_init__()
-        must_be_positive("method", self, "learning_rate", "decay_steps", "statistics_weight", "stem_weight")
+        positive = ("learning_rate", "decay_steps", "statistics_weight", "stem_weight", "images_at_once")
+        must_be_positive("method", self, *positive)
         if self.class_statistics not in squeeze.KINDS:
             raise unknown("method.class_statistics", self.class_statistics, squeeze.KINDS)
         if self.supervision not in SUPERVISIONS:
             raise unknown("method.supervision", self.supervision, SUPERVISIONS)
 
     def prepare(self, key: Key, dataset: Dataset, start: Synthetic, folder: Path) -> tuple[Method, Dataset, Synthetic]:
-        """Squeeze. Returns the recover stage, its groups as a data set (row i stands for group i), and the start."""
+        """Squeeze. Returns the recover stage, a data set that says nothing (a row a device), and the start."""
         key_teacher, key_statistics = jax.random.split(key)
         seen = pixels.of(dataset)
         classes, ipc = classes_of(start)
         self.labelling().records(len(start.labels))  # what is wrong is said before the teacher is trained
-        one_class = self.supervision != "global"
-        groups = len(classes) if one_class else ipc
-        if 0 < self.batch_size < groups:
-            raise UserError(f"method.batch_size {self.batch_size} must be at least the {groups} groups, or 0")
         teacher = squeeze.teacher(key_teacher, self, dataset, folder)
         targets = self._targets(key_statistics, dataset, teacher, folder)
         if self.supervision == "class_statistics":
@@ -92,14 +89,14 @@ class LPLD(Taught):
             seen,
             self._views(),
             ipc,
-            one_class,
+            self.supervision != "global",
             self.decay_steps,
             self.learning_rate,
             self.statistics_weight,
             self.stem_weight,
-            self.groups_at_once,
+            self.images_at_once,
         )
-        size = self.batch_size or groups
+        size = sharding.layout().mesh.size
         stand_ins = Batch(np.zeros((size, 1), np.float32), np.arange(size, dtype=np.int32))
         labels = jax.nn.one_hot(np.repeat(classes, ipc), dataset.num_classes, dtype=jnp.float32)
         return stage, replace(dataset, train=stand_ins), Synthetic(seen.rounded(jnp.asarray(start.inputs)), labels)

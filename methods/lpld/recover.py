@@ -9,10 +9,12 @@ the group alone, over images, rows and columns; the teacher runs with its runnin
 class statistics (LPLD) or the running ones (SRe2L). Adam(0.5, 0.9), lr (1 + cos(pi t / T)) / 2, clipped to displayable
 values after every step; the last iterate counts (Yin et al., NeurIPS 2023; Xiao & He, NeurIPS 2024, released code).
 
-Groups are independent: a batch of the loop is nothing but the numbers of the groups, which are laid over the devices.
+Groups are independent. They are taken some at a time and shared out over the devices; a batch of the loop says nothing.
+Memory: 20 bytes a number of all images, as compiled for a CPU, on every device; and the activations of some images.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,6 @@ from flax import struct
 from methods.lpld.pixels import Pixels
 from methods.lpld.views import Views
 from rcig import losses, sharding
-from rcig.chunks import map_rows
 from rcig.models._batch_norm_statistics import Moments, statistics
 from rcig.types import Batch, Key, Metrics, Model, PyTree, Synthetic, Variables
 
@@ -57,7 +58,7 @@ class Recover:
     learning_rate: float
     statistics_weight: float
     stem_weight: float
-    groups_at_once: int
+    images_at_once: int  # on each device
 
     def init(self, key: Key, synthetic: Synthetic, batch: Batch) -> State:
         """Return the images as they are, in groups."""
@@ -69,13 +70,14 @@ class Recover:
         return State(images, classes, self._optimizer().init(images), jnp.int32(0), *arrays)
 
     def rows(self, key: Key, labels: jax.Array) -> jax.Array:
-        """Return every row: each stands for a group."""
+        """Return every row; they stand for nothing."""
         return jnp.arange(len(labels))
 
     def step(self, key: Key, state: State, batch: Batch) -> tuple[State, Metrics]:
-        """Take one step in every group; a group that comes twice counts once."""
-        groups = batch.labels % len(state.images)
-        mine = (groups, state.images[groups], state.classes[groups])
+        """Take one step in every group."""
+        num_groups, num_images = state.classes.shape
+        most = max(1, self.images_at_once // num_images) * sharding.num_sharing()
+        size = next(size for size in range(min(most, num_groups), 0, -1) if num_groups % size == 0)
 
         def descend(group, images, classes):
             targets = jax.tree.map(lambda a: a[group % len(a)], state.targets)
@@ -84,12 +86,10 @@ class Recover:
             (_, metrics), gradient = loss(images, key_group, state.step, classes, targets, state.variables)
             return gradient, metrics
 
-        gradients, metrics = map_rows(lambda rows: jax.vmap(descend)(*rows), mine, self.groups_at_once)
-        total = jnp.zeros_like(state.images).at[groups].add(gradients)
-        times = jnp.zeros(len(state.images), total.dtype).at[groups].add(1)
-        total, times = sharding.mean((total, times))
-        gradient = total / times.reshape(-1, *[1] * (total.ndim - 1))
-        return self._move(state, gradient), sharding.mean(jax.tree.map(jnp.mean, metrics))
+        groups = (jnp.arange(num_groups, dtype=jnp.int32), state.images, state.classes)
+        some = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), groups)
+        gradient, metrics = jax.lax.map(partial(sharding.share, lambda rows: jax.vmap(descend)(*rows)), some)
+        return self._move(state, gradient.reshape(state.images.shape)), jax.tree.map(jnp.mean, metrics)
 
     def loss(
         self, images: jax.Array, key: Key, step: jax.Array, classes: jax.Array, targets: Targets, variables: Variables
