@@ -81,9 +81,9 @@ def pictures(
     that holds something.
     """
     check_new(folder)
+    if distilled.inputs.ndim != 4 or distilled.inputs.shape[-1] not in (1, 3):
+        raise UserError(f"only images become pictures, not examples {distilled.inputs.shape[1:]}; convert to .npz")
     pixels, note = contrast(decode(np.asarray(distilled.inputs, np.float32)))
-    if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
-        raise UserError(f"only images become pictures, not examples {pixels.shape[1:]}; convert to .npz")
     pixels = np.rint(255 * pixels).astype(np.uint8)
     digits = len(str(len(class_names) - 1))
     table = [["file", *(f"label {name}" for name in class_names)]]

@@ -130,6 +130,16 @@ def test_a_set_becomes_tensors(tmp_path):
         convert.tensors(formats.seal(Synthetic(images, labels), card), folder)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (4, 4, 2)])
+def test_only_images_become_pictures(workdir, tmp_path, shape):
+    sentences = lambda inputs: np.array(["a b c"] * len(inputs))
+    card = artefact.load(workdir).card
+    text = formats.seal(Synthetic(np.zeros((4, *shape)), artefact.load(workdir).labels), card)
+    with pytest.raises(UserError, match=r"only images become pictures, not examples \(4, .*; convert to .npz"):
+        convert.pictures(text, tmp_path / "pictures", sentences, tuple(card["class_names"]))
+    assert not (tmp_path / "pictures").exists()
+
+
 def test_a_workdir_becomes_tensors(workdir, tmp_path):
     ended = call("rcig.convert", workdir, tmp_path / "mine", "--to=torch")
     assert ended.status == 0 and ended.out == f"4 examples in {tmp_path / 'mine'}\n", ended.err
