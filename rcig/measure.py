@@ -148,8 +148,16 @@ def _doubts(distilled: artefact.Distilled, config: ConfigDict, dataset: Dataset)
             "soft_cross_entropy and raw_cross_entropy take them as they are"
         )
     rates, rate = distilled.synthetic.learning_rates, config.eval.get("learning_rate", 0.0)
-    if rates is not None and np.size(rates) == 1 and rate:
-        yield f"the set's learned rate {np.mean(rates):.3g} is not used: eval.learning_rate is {rate}, and 0 takes it"
+    if rates is None or np.size(rates) > 1:
+        return
+    told = f"the set's learned rate {np.mean(rates):.3g}"
+    if rate:
+        yield f"{told} is not used: eval.learning_rate is {rate}, and 0 takes it"
+    if config.eval.protocol == "bptt" and distilled.card["method"] != "bptt":
+        yield (
+            f"{told} is a rate, not a schedule, and protocol bptt takes one step at it; --protocol=standard "
+            "--config.eval.preset=mtt trains at it"
+        )
 
 
 def _num_draws(section: ConfigDict) -> int:

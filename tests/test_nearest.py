@@ -119,6 +119,15 @@ def test_what_the_judge_leaves_out_or_guesses_is_said(few, digits):
     assert "learned rate 0.2 is not used: eval.learning_rate is 0.01, and 0 takes it" in told[2]
 
 
+@pytest.mark.parametrize("method, steps, told", [("mtt", 1, True), ("mtt", 2, False), ("bptt", 1, False)])
+def test_a_rate_that_is_no_schedule_is_told_of(few, digits, method, steps, told):
+    rated = experiment.seal(few.synthetic._replace(learning_rates=np.full((1, steps), 0.2)), few.card)
+    rated = dataclasses.replace(rated, card=rated.card | {"method": method})
+    config = configs.change(configs.from_dict(few.card["config"]), {"eval.protocol": "bptt"})
+    doubts = list(measure._doubts(rated, config, digits))
+    assert ["0.2 is a rate, not a schedule" in doubt for doubt in doubts] == [True] * told
+
+
 def test_an_unknown_baseline_is_said_before_anything_is_measured(few, digits, monkeypatch):
     def never(*args, **options):
         raise AssertionError("measured")
