@@ -36,6 +36,15 @@ def few(monkeypatch) -> tuple[Synthetic, Dataset]:
     return Synthetic(dataset.train.inputs[:6], np.eye(3, dtype=np.float32)[labels]), dataset
 
 
+@pytest.fixture
+def trained(monkeypatch) -> list:
+    """The references that are trained, none of them known before."""
+    calls, train = [], nas.train_networks
+    monkeypatch.setattr(nas, "train_networks", lambda *given: calls.append(given) or train(*given))
+    monkeypatch.setattr(_reference, "_unkept", {})
+    return calls
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_spearman_is_scipys(seed):
     rng = np.random.default_rng(seed)
@@ -93,12 +102,9 @@ def test_the_held_out_part_is_a_function_of_the_seed_and_disjoint(few):
     assert list(split(numbered, 0.1, 1)[1].inputs) != list(held_out.inputs)
 
 
-def test_references_are_trained_once_and_a_stopped_search_goes_on(few, tmp_path, monkeypatch):
+def test_references_are_trained_once_and_a_stopped_search_goes_on(few, tmp_path, trained):
     path = tmp_path / "kept" / "reference.jsonl"
     protocol = Nas(**TINY, reference=str(path))
-    trained = []
-    train = nas.train_networks
-    monkeypatch.setattr(nas, "train_networks", lambda *given: trained.append(given) or train(*given))
     first = evaluate(KEY, *few, None, protocol)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["network"] for line in lines] == list(protocol.names) and len(trained) == 3
@@ -119,10 +125,16 @@ def test_references_are_trained_once_and_a_stopped_search_goes_on(few, tmp_path,
     json.dumps(dict(second.details))
 
 
-def test_without_a_file_nothing_is_kept(few, tmp_path, monkeypatch):
+def test_without_a_file_the_process_knows_its_references(few, tmp_path, monkeypatch, trained):
     monkeypatch.chdir(tmp_path)
-    assert evaluate(KEY, *few, None, Nas(**TINY)).details["spearman"].keys() == {"all", "top 50 %", "top 75 %"}
+    first, second = (evaluate(KEY, *few, None, Nas(**TINY)).details for _ in range(2))
+    assert first["spearman"].keys() == {"all", "top 50 %", "top 75 %"}
+    assert second["networks"] == first["networks"] and len(trained) == 3
     assert not list(tmp_path.iterdir())
+    synthetic, dataset = few
+    other = dataclasses.replace(dataset, train=Batch(dataset.train.inputs + 1, dataset.train.labels))
+    evaluate(KEY, synthetic, other, None, Nas(**TINY))
+    assert len(trained) == 6
 
 
 def test_a_file_is_named_where_none_was(tmp_path, monkeypatch):

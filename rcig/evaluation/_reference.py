@@ -13,11 +13,15 @@ from rcig.files import write
 
 Reference = dict[str, Any]
 
+_unkept: dict[str, Reference] = {}  # of whoever names no file: for the next set of this process
+
 
 def read(path: Path | None) -> dict[str, Reference]:
-    """Return key -> line of a file; nothing where there is none. Raises: UserError for a file of something else."""
+    """Return key -> line of a file, of this process without one. Raises: UserError for a file of something else."""
+    if path is None:
+        return dict(_unkept)
     try:
-        text = path.read_text() if path else ""
+        text = path.read_text()
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -29,12 +33,14 @@ def read(path: Path | None) -> dict[str, Reference]:
 def add(path: Path | None, key: str, reference: Reference) -> dict[str, Reference]:
     """Add a line; return all that the file holds now, those of other processes among them."""
     known = read(path) | {key: {"key": key} | reference}
-    if path:
+    if path is None:
+        _unkept.update(known)
+    else:
         write(path, "".join(json.dumps(line) + "\n" for line in known.values()).encode())
     return known
 
 
-def _line(text: str, path: Path | None) -> Reference:
+def _line(text: str, path: Path) -> Reference:
     try:
         line = json.loads(text)
         accuracies = [*line["validation"], *line["test"]]

@@ -9,7 +9,7 @@ told what the network of the best proxy accuracy is worth after its reference tr
 correlation over the networks of the best reference accuracy, too: a proxy must above all rank good ones.
 
 Reference accuracies do not depend on the set. They are kept in the file ``eval.reference``, from which a stopped search
-goes on and the next set starts.
+goes on and the next set starts; without a file as long as the process lasts.
 
 Deviations: networks of the reference, the chosen one too, do not learn the held-out part, the paper trains its choice
 again on everything; the set may have been distilled from the held-out part, too, as the papers' were; they do not say
@@ -63,7 +63,9 @@ class Nas(OneRun):
     grid: str = "paper"  # a name in GRIDS
     top: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5)  # shares of the grid, rounded up
     validation: float = 0.1  # the share of the training split that chooses
-    reference: str = ""  # file of the reference accuracies; empty: eval.py chooses one, elsewhere they are not kept
+    reference: str = (
+        ""  # file of the reference accuracies; empty: eval.py chooses one, elsewhere the process keeps them
+    )
     reference_epochs: int = 200  # by DC's protocol: SGD, momentum 0.9, batches of 256
     reference_rate: float = 0.01
     reference_networks: int = 1  # of each architecture, on the rest of the training split
@@ -184,6 +186,8 @@ def _references(
         "networks": protocol.reference_networks,
         "seed": protocol.reference_seed,
     }
+    if "data" not in dataset.preprocessing:  # a caller's own in Python, whose name says little
+        same["inputs"] = digest(np.asarray(learned.inputs))
     whole = Synthetic(learned.inputs, jax.nn.one_hot(learned.labels, dataset.num_classes, dtype=jnp.float32))
     known, made = _reference.read(path), {}
     for name, model in _in_turn(models):
