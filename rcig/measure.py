@@ -54,6 +54,11 @@ def evaluate(
     if full_data_steps and config.eval.protocol in _NOT_OF_ALL:
         raise UserError(f"{_NOT_OF_ALL[config.eval.protocol]}; --protocol=standard trains on all data")
     baselines.check(compare)
+    if config.eval.protocol == "nas" and "optimised" in compare:
+        raise UserError(
+            "baseline optimised is chosen by its accuracy, and protocol nas tells that of another network, not of a "
+            "set; leave it out of --baselines"
+        )
     began = time.monotonic()
     with _number_formats(config):
         report = _evaluate(distilled, config, dataset, full_data_steps, compare)

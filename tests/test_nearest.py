@@ -128,13 +128,23 @@ def test_a_rate_that_is_no_schedule_is_told_of(few, digits, method, steps, told)
     assert ["0.2 is a rate, not a schedule" in doubt for doubt in doubts] == [True] * told
 
 
-def test_an_unknown_baseline_is_said_before_anything_is_measured(few, digits, monkeypatch):
+@pytest.mark.parametrize(
+    "protocol, baseline, message",
+    [
+        ("nearest", "kmaens", "unknown baseline 'kmaens'; did you mean 'kmeans'"),
+        ("nas", "optimised", "baseline optimised is chosen by its accuracy.*; leave it out of --baselines"),
+    ],
+)
+def test_a_baseline_that_cannot_be_is_said_before_anything_is_measured(
+    few, digits, monkeypatch, protocol, baseline, message
+):
     def never(*args, **options):
         raise AssertionError("measured")
 
     monkeypatch.setattr(experiment, "make_judge", lambda *args: never)
-    with pytest.raises(UserError, match="unknown baseline 'kmaens'; did you mean 'kmeans'"):
-        measure.evaluate(few, dataset=digits, compare=("kmaens",))
+    config = configs.change(configs.from_dict(few.card["config"]), {"eval.protocol": protocol})
+    with pytest.raises(UserError, match=message):
+        measure.evaluate(few, config, digits, compare=(baseline,))
 
 
 @pytest.mark.parametrize(
