@@ -137,6 +137,17 @@ def test_without_a_file_the_process_knows_its_references(few, tmp_path, monkeypa
     assert len(trained) == 6
 
 
+def test_references_of_other_number_formats_are_others(few, monkeypatch, trained):
+    monkeypatch.setattr(nas, "train_networks", lambda *given: trained.append(given))
+    monkeypatch.setattr(nas, "test_accuracy", lambda *given: np.array([0.5]))
+    batch = few[1].train
+    find = lambda: nas._references({"a": None}, few[1], batch, batch, Nas(**TINY), None)
+    for precision, x64 in ((None, False), ("float32", False), (None, True), (None, False)):
+        with jax.enable_x64(x64), jax.default_matmul_precision(precision):
+            find()
+    assert len(trained) == 3
+
+
 def test_a_file_is_named_where_none_was(tmp_path, monkeypatch):
     monkeypatch.setenv("RCIG_CACHE", str(tmp_path / "cache"))
     section = {"protocol": "nas", "reference": ""}

@@ -186,6 +186,8 @@ def _references(
         "networks": protocol.reference_networks,
         "seed": protocol.reference_seed,
     }
+    formats = {"precision": jax.config.jax_default_matmul_precision, "x64": jax.config.jax_enable_x64}
+    same |= {name: value for name, value in formats.items() if value}  # what was kept under the defaults stays known
     if "data" not in dataset.preprocessing:  # a caller's own in Python, whose name says little
         same["inputs"] = digest(np.asarray(learned.inputs))
     whole = Synthetic(learned.inputs, jax.nn.one_hot(learned.labels, dataset.num_classes, dtype=jnp.float32))
