@@ -199,7 +199,7 @@ def _compared(field: str, measure: Callable[[], Any], **more: int) -> dict[str, 
     told = {field: result.accuracy, f"{field}_std": result.std}
     if result.augmented:
         told |= {f"{field}_augmented": result.augmented.accuracy, f"{field}_augmented_std": result.augmented.std}
-    more |= {part: result.details[part] for part in ("measures", "chart") if part in result.details}
+    more |= {part: result.details[part] for part in ("measures", "chart", "architectures") if part in result.details}
     return told | {f"{field}_{part}": value for part, value in more.items()}
 
 

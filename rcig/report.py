@@ -35,7 +35,7 @@ def table(result: Mapping[str, Any]) -> str:
     rows = [("distilled", result["accuracy"], result["std"])]
     if "accuracy_augmented" in result:
         rows.append(("distilled, with augmentation", result["accuracy_augmented"], result["std_augmented"]))
-    rows += [(f"  {name}", row["accuracy"], row["std"]) for name, row in result.get("architectures", {}).items()]
+    rows += _architectures(result, "architectures")
     shown = {key: label for name, label in BASELINES.items() if (key := f"baseline_{name}") in result}
     shown |= {"full_data": "whole training set"} if "full_data" in result else {}
     for key, label in shown.items():
@@ -43,6 +43,7 @@ def table(result: Mapping[str, Any]) -> str:
         rows.append((label, result[key], result[f"{key}_std"]))
         if f"{key}_augmented" in result:
             rows.append((f"{label}, with augmentation", result[f"{key}_augmented"], result[f"{key}_augmented_std"]))
+        rows += _architectures(result, f"{key}_architectures")
     width = max(len(name) for name, *_ in rows)
     lines = [f"  {name:<{width}}  {100 * mean:5.1f} % ± {100 * std:.1f}" for name, mean, std in rows]
     lines += ["", *_measures(by_set(result, "measures"))] if "measures" in result else []
@@ -95,6 +96,11 @@ def kept(section: Mapping[str, Any], distilled: Path) -> dict[str, str]:
     if section.get("reference") != "":
         return {}
     return {"reference": str((workdir(distilled) or default_folder()) / f"eval-{section['protocol']}-reference.jsonl")}
+
+
+def _architectures(result: Mapping[str, Any], field: str) -> list[tuple[str, float, float]]:
+    """Return a row for each architecture, to stand below what it is part of."""
+    return [(f"  {name}", row["accuracy"], row["std"]) for name, row in result.get(field, {}).items()]
 
 
 def _measures(measures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:

@@ -134,8 +134,10 @@ def test_end_to_end():
     assert result["protocol"] == "cross_arch" and result["n"] == 2 and "baseline_random" in result
     lines = report.table(json.loads(json.dumps(result))).splitlines()
     assert [line.split("%")[0].split()[:-1] for line in lines[2:]] == [
-        *(["distilled"], ["MLPW4"], ["MLPW8"], ["random", "real", "examples"])
+        *(["distilled"], ["MLPW4"], ["MLPW8"], ["random", "real", "examples"], ["MLPW4"], ["MLPW8"])
     ]
+    beside = [row["accuracy"] for row in result["baseline_random_architectures"].values()]
+    assert result["baseline_random"] == pytest.approx(np.mean(beside)) and len(beside) == 2
     assert lines[0].endswith("MLPW4, MLPW8")
 
 
