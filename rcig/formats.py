@@ -120,7 +120,7 @@ def adopt(
         labels = _one_hot(labels, num_classes, path)
     fits = labels.shape == (len(inputs), num_classes)
     order, groups = _class_major(labels, num_classes, format in _ORDERED) if fits else ((), ())
-    rates = named.get("learning_rates")
+    rates = _rates(named.get("learning_rates"), path)
     parts = np.size(rates, -1) if np.ndim(rates) else 1  # of a schedule, whose rows are in order
     if not groups or parts > 1 and np.any(np.diff(order) < 0):
         raise UserError(
@@ -249,6 +249,12 @@ def _real(array: Any, key: str, path: Path) -> np.ndarray:
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise UserError(f"{path}: {key} must be an array of real numbers, not {_kind(array)}; check the format")
     return array
+
+
+def _rates(array: Any, path: Path) -> np.ndarray | None:
+    """Return learned rates, if any; a single one as a matrix, as ours are. Raises UserError for what is no numbers."""
+    rates = None if array is None else _real(array, "learning_rates", path)
+    return rates.reshape(1, 1) if rates is not None and rates.size == 1 else rates
 
 
 def _one_hot(labels: np.ndarray, num_classes: int, path: Path) -> np.ndarray:

@@ -339,6 +339,17 @@ def test_rows_of_a_foreign_set_become_class_major(tmp_path, kind):
         assert np.argmax(found.labels, 1).tolist() == sorted(classes)
 
 
+@pytest.mark.parametrize("rates", [0.1, [0.1], [[0.1]], [0.1, 0.2], "fast"], ids=str)
+def test_rates_of_a_foreign_set_are_a_matrix_or_refused(tmp_path, rates):
+    np.savez(tmp_path / "a.npz", inputs=np.ones((3, 4)), labels=np.arange(3), learning_rates=np.array(rates))
+    read = lambda: formats.read(tmp_path / "a.npz", "npz", num_classes=3)
+    if np.size(rates) == 1 and not isinstance(rates, str):
+        assert read().learning_rates.tolist() == [[np.float32(0.1)]]
+    else:
+        with pytest.raises(UserError, match="learning_rates .*must be (a matrix|an array of real numbers)"):
+            read()
+
+
 def test_hard_labels_of_unequal_classes_are_refused(tmp_path):
     for rates in ({}, {"learning_rates": np.ones((1, 2))}):
         classes = [1, 0, 1, 0, 2, 2] if rates else [0, 0, 0, 1, 2, 2]  # the order of a schedule's parts must stay
