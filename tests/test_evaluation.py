@@ -391,6 +391,14 @@ def test_sets_are_checked_against_the_data(dataset, inputs, labels, message):
         evaluate(jax.random.key(0), Synthetic(inputs, labels), dataset, MLP, QUICK)
 
 
+@pytest.mark.parametrize("rate", [0.0, -0.02])
+def test_a_learned_rate_that_is_not_positive_is_said_to_be_the_sets(dataset, rate):
+    synthetic = real(jax.random.key(0), dataset, 1)._replace(learning_rates=np.full((1, 1), rate))
+    with pytest.raises(UserError, match="the set's own learning rate must be positive.* --config.eval.learning_rate"):
+        evaluate(jax.random.key(0), synthetic, dataset, MLP, dataclasses.replace(QUICK, learning_rate=0.0))
+    assert QUICK.recipe(3, "", rate).learning_rate == QUICK.learning_rate  # who names one does not ask for it
+
+
 def test_each_draw_has_its_share_of_the_networks():
     asked = []
 

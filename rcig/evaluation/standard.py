@@ -63,7 +63,13 @@ class Standard:
             self.recipe(10, augmentation)  # checks the names
 
     def recipe(self, size: int, augmentation: str, own_rate: float = _OWN_RATE) -> Recipe:
-        """Return how one network learns from a set of ``size`` examples (before flips); its own rate where wanted."""
+        """Return how one network learns from a set of ``size`` examples (before flips); its own rate where wanted.
+
+        Raises UserError for a rate of the set's own at which nothing is learned.
+        """
+        if not (self.learning_rate or own_rate > 0):
+            told = f"the set's own learning rate must be positive, not {own_rate:.3g}"
+            raise UserError(f"{told}; set --config.eval.learning_rate=0.01")
         rows = 2 * size if self.flip else size
         batch_size = rows if size <= self.batch_size else self.batch_size
         epochs = (self.augmented_epochs if augmentation else 0) or self.num_epochs
