@@ -119,12 +119,12 @@ def test_rotate_and_translate_ranges(images):
 
 
 @pytest.mark.parametrize(
-    "draws, corner", [((0.0, 0.0, 0), (0, 0)), ((0.999, 0.999, 0), (6, 4)), ((0.5, 0.3, 0), (3, 1))]
+    "draws, corner", [((0.0, 0.0, 0), (0, 0)), ((0.999, 0.999, 0), (6, 5)), ((0.5, 0.3, 0), (3, 1))]
 )
 def test_cutout_hole(images, draws, corner):
     result = operate(_rcig.cutout, draws, images + 10)
     expected = np.asarray(images + 10).copy()
-    expected[:, corner[0] : corner[0] + 2, corner[1] : corner[1] + 2] = 0
+    expected[:, corner[0] : corner[0] + 2, corner[1] : corner[1] + 1] = 0  # a quarter of 8 rows and of 6 columns
     np.testing.assert_array_equal(result, expected)
 
 
@@ -248,7 +248,13 @@ def test_dsa_cutout_has_its_centre_anywhere_and_its_corners_outside(square, draw
 def test_dsa_cutout_of_odd_side_has_a_centre_less():
     """Side 3 on 5 pixels; centres are 0..4, and the hole begins one pixel before."""
     hole = _dsa.cutout(jnp.array([[0.999, 0, 0]]), jnp.zeros((1, 5, 5, 1))).hole
-    np.testing.assert_array_equal(hole, [[3, -1, 3]])
+    np.testing.assert_array_equal(hole, [[3, -1, 3, 3]])
+
+
+def test_dsa_cutout_cuts_half_of_each_side():
+    """Of 8 rows 4 about centres 0..8, of 21 columns 11 about centres 0..20."""
+    hole = _dsa.cutout(jnp.array([[0.999, 0.999, 0]]), jnp.zeros((1, 8, 21, 1))).hole
+    np.testing.assert_array_equal(hole, [[6, 15, 4, 11]])
 
 
 def test_dsa_flip_scale_and_rotate(square):

@@ -9,13 +9,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rcig.augment.change import Change, between, diagonal, displacement, rotation, size, whole
+from rcig.augment.change import Change, between, diagonal, displacement, hole_at, rotation, size, whole
 
 
 def nothing(images: jax.Array) -> Change:
     """Return the identity of DSA's family."""
     idle = jnp.broadcast_to(jnp.array([[0, 1, 1]], images.dtype), (len(images), 3))
-    return Change(_warp(images), idle, hole=jnp.zeros((len(images), 3), images.dtype))
+    return Change(_warp(images), idle, hole=jnp.zeros((len(images), 4), images.dtype))
 
 
 def color(draws: jax.Array, images: jax.Array) -> Change:
@@ -33,10 +33,10 @@ def crop(draws: jax.Array, images: jax.Array) -> Change:
 
 
 def cutout(draws: jax.Array, images: jax.Array) -> Change:
-    """Cut a square, half the height in side, about a centre anywhere in the image; what sticks out is not cut."""
-    side = math.floor(0.5 * images.shape[1] + 0.5)
-    centre = whole(draws[:, :2], 0, size(images) + 1 - side % 2)  # (B, 2); an even square has a centre more
-    return Change(hole=jnp.pad(centre - side // 2, ((0, 0), (0, 1)), constant_values=side))
+    """Cut half of each side about a centre anywhere in the image; what sticks out is not cut."""
+    sides = jnp.floor(0.5 * size(images) + 0.5)  # (1, 2)
+    centre = whole(draws[:, :2], 0, size(images) + 1 - sides % 2)  # (B, 2); an even side has a centre more
+    return Change(hole=hole_at(centre - sides // 2, sides))
 
 
 def flip(draws: jax.Array, images: jax.Array) -> Change:

@@ -5,13 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rcig.augment.change import Change, between, diagonal, displacement, rotation, size, whole
+from rcig.augment.change import Change, between, diagonal, displacement, hole_at, rotation, size, whole
 
 
 def nothing(images: jax.Array) -> Change:
     """Return the identity of RCIG's family."""
     color = jnp.broadcast_to(jnp.array([[0, 1, 1]], images.dtype), (len(images), 3))
-    return Change(displacement(images), color, hole=jnp.zeros((len(images), 3), images.dtype))
+    return Change(displacement(images), color, hole=jnp.zeros((len(images), 4), images.dtype))
 
 
 def flip(draws: jax.Array, images: jax.Array) -> Change:
@@ -44,10 +44,9 @@ def translate(draws: jax.Array, images: jax.Array) -> Change:
 
 
 def cutout(draws: jax.Array, images: jax.Array) -> Change:
-    """Cut a square, a quarter of the height in side, wholly inside the image (the reference's edge rule is unknown)."""
-    side = images.shape[1] // 4
-    corner = whole(draws[:, :2], 0, size(images) - side + 1)
-    return Change(hole=jnp.pad(corner, ((0, 0), (0, 1)), constant_values=side))
+    """Cut a quarter of each side, wholly inside the image (the reference's edge rule is unknown)."""
+    sides = size(images) // 4  # (1, 2)
+    return Change(hole=hole_at(whole(draws[:, :2], 0, size(images) - sides + 1), sides))
 
 
 OPERATIONS = {"flip": flip, "color": color, "crop": crop, "rotate": rotate, "translate": translate, "cutout": cutout}

@@ -29,7 +29,7 @@ class Change(NamedTuple):
     warp: Warp | None = None
     color: jax.Array | None = None  # (B, 3): see `recolor`
     noise: jax.Array | None = None  # (B,) standard deviation of added Gaussian noise
-    hole: jax.Array | None = None  # (B, 3): see `cut`
+    hole: jax.Array | None = None  # (B, 4): see `cut`
 
 
 Operation = Callable[[jax.Array, jax.Array], Change]  # (draws (B, 3) uniform in [0, 1), images) -> its own part
@@ -77,11 +77,11 @@ def recolor(images: jax.Array, color: jax.Array) -> jax.Array:
 
 
 def cut(images: jax.Array, hole: jax.Array) -> jax.Array:
-    """Set a square to 0. images (B,H,W,C); hole (B,3): first row, first column and side in pixels (side 0: none)."""
-    top, left, side = hole[:, :1], hole[:, 1:2], hole[:, 2:]  # (B, 1) each
+    """Set a rectangle to 0. images (B,H,W,C); hole (B,4) pixels: first row and column, height and width (0: none)."""
+    top, left, height, width = jnp.split(hole, 4, axis=1)  # (B, 1) each
     rows, columns = jnp.arange(images.shape[1])[None], jnp.arange(images.shape[2])[None]
-    in_rows = (rows >= top) & (rows < top + side)  # (B, H)
-    in_columns = (columns >= left) & (columns < left + side)  # (B, W)
+    in_rows = (rows >= top) & (rows < top + height)  # (B, H)
+    in_columns = (columns >= left) & (columns < left + width)  # (B, W)
     return jnp.where((in_rows[:, :, None] & in_columns[:, None, :])[..., None], 0, images)
 
 
@@ -134,6 +134,11 @@ def whole(draws: jax.Array, low: Bound, count: Bound) -> jax.Array:
 def size(images: jax.Array) -> jax.Array:
     """Return height and width, (1, 2)."""
     return jnp.array([images.shape[1:3]], images.dtype)
+
+
+def hole_at(corner: jax.Array, sides: jax.Array) -> jax.Array:
+    """Return holes at corners (B, 2), all of the height and width (1, 2); see `cut`."""
+    return jnp.concatenate([corner, jnp.broadcast_to(sides, corner.shape)], axis=1)
 
 
 def displacement(
