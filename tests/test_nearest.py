@@ -13,6 +13,7 @@ from rcig import config as configs
 from rcig.card import check_card, new_card, stamp
 from rcig.errors import UserError
 from rcig.evaluation.nearest import PRESETS, Nearest, evaluate
+from rcig.lookup import find
 from rcig.types import Batch, Dataset, Synthetic
 
 
@@ -60,6 +61,14 @@ def test_bad_options_and_sets():
             judge(synthetic, dataset, **options)
     with pytest.raises(UserError, match="the set has examples"):
         judge(synthetic._replace(inputs=np.zeros((2, 3))), dataset)
+
+
+@pytest.mark.parametrize("protocol", ["nas", "soft_labels"])
+def test_a_protocol_that_wants_images_says_so_itself(protocol):
+    synthetic = Synthetic(np.zeros((2, 2), np.float32), np.eye(2, dtype=np.float32))
+    module = find("rcig.evaluation", protocol)
+    with pytest.raises(UserError, match=rf"protocol {protocol} wants images .*, not \(2,\); use --protocol=standard"):
+        module.evaluate(jax.random.key(0), synthetic, plane([[0, 0]], [0]), None, module.make())
 
 
 # ---------------------------------------------------------------- a set of fewer groups than classes, and its baselines

@@ -110,7 +110,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     Cost: the sum of the architectures', each compiled twice.
     """
     del model
-    check_fits(synthetic, dataset, images=True)
+    check_fits(synthetic, dataset, protocol="nas")
     models = {name: named_model(name, dataset.example_shape, dataset.num_classes) for name in protocol.names}
     learned, held_out = split(dataset, protocol.validation, protocol.reference_seed)
     path = Path(protocol.reference) if protocol.reference else None

@@ -104,7 +104,7 @@ def evaluate(
     The set's own labels are not used. ``details`` holds what the labels cost: records, label_bytes, image_bytes.
     Raises: UserError where there is no pool, or no teacher for a set that the pool does not label.
     """
-    check_fits(synthetic, dataset, images=True)
+    check_fits(synthetic, dataset, protocol="soft_labels")
     key_label, key_train = jax.random.split(key)
     with _pool_of(key_label, synthetic, dataset, protocol) as pool:
         drawn = protocol if pool.batches <= len(pool) else replace(protocol, granularity="batch")

@@ -191,14 +191,19 @@ def own_rate(synthetic: Synthetic) -> float:
     return _OWN_RATE if synthetic.learning_rates is None else float(np.mean(synthetic.learning_rates))
 
 
-def check_fits(synthetic: Synthetic, dataset: Dataset, images: bool = False) -> None:
-    """Raise UserError unless a set is finite and has the shapes of a data set, of images where they are wanted."""
+def check_fits(synthetic: Synthetic, dataset: Dataset, images: bool = False, protocol: str = "") -> None:
+    """Raise UserError unless a set is finite and has the shapes of a data set, of images where they are wanted.
+
+    Args: images, whether flip or augmentation want them; protocol, the name of one that wants them anyway.
+    """
     shape, labels = tuple(synthetic.inputs.shape[1:]), (len(synthetic.inputs), dataset.num_classes)
     if shape != dataset.example_shape or synthetic.labels.shape != labels:
         raise UserError(
             f"the set has examples {shape} and labels {synthetic.labels.shape}, data set {dataset.name} wants "
             f"{dataset.example_shape} and {labels}; set --config.dataset to the one it was distilled from"
         )
+    if protocol and len(shape) != 3:
+        raise UserError(f"protocol {protocol} wants images (H, W, C), not {shape}; use --protocol=standard")
     if images and len(shape) != 3:
         raise UserError(f"flip and augmentation want images (H, W, C), not {shape}; switch them off")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((synthetic.inputs, synthetic.labels))):
