@@ -11,6 +11,7 @@ import toy
 from sklearn.metrics import roc_auc_score
 
 from rcig import config as configs
+from rcig import metrics
 from rcig.errors import UserError
 from rcig.evaluation import membership, standard
 from rcig.evaluation._ranks import auc
@@ -78,10 +79,13 @@ def test_a_network_that_learned_the_members_by_heart_is_found_out_and_another_is
     assert all(0.3 < area < 0.7 for area in areas) and 0.4 < np.mean(areas) < 0.6
 
 
-def test_the_curve_and_accuracies_of_the_standard_protocol(noise):
+def test_the_curve_and_accuracies_of_the_standard_protocol(noise, monkeypatch, capsys):
     dataset, model = noise
     synthetic = everything(dataset)
+    monkeypatch.setattr(metrics, "_SILENCE", 0.0)
     result = evaluate(KEY, synthetic, dataset, model, Membership(**TINY))
+    told = capsys.readouterr().err.splitlines()  # of two networks at two points
+    assert told[0].startswith("step 1/4") and told[-1].startswith("step 4/4 (100 %)")
     curve = result.details["curve"]
     assert [point["step"] for point in curve] == [6, 12] and result.n == 2
     assert (curve[-1]["accuracy"], curve[-1]["std"]) == (result.accuracy, result.std)

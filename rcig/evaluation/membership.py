@@ -33,6 +33,7 @@ from rcig.evaluation import standard
 from rcig.evaluation._details import OneRun, chart, line, measure
 from rcig.evaluation._ranks import auc
 from rcig.evaluation.standard import Result, check_fits, own_rate
+from rcig.metrics import Progress
 from rcig.training import test_accuracy, trajectory, warn_of_divergence
 from rcig.types import Batch, Dataset, Key, Model, Synthetic, Variables
 
@@ -108,15 +109,20 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     every, wanted = snapshots(recipe.num_steps, protocol.points)
     networks = trajectory(jax.random.split(key, protocol.num_networks), model, train_set, recipe, every)
     visits = []
-    for count, variables in enumerate(networks):
-        step = min(count * every, recipe.num_steps)
-        if step in wanted:
+    with Progress(len(wanted) * protocol.num_networks, passing=True) as progress:
+        for count, variables in enumerate(networks):
+            step = min(count * every, recipe.num_steps)
+            if step not in wanted:
+                continue
             seen = [features(model, variables, batch) for batch in split]
             sizes = sum(np.sum(one, axis=(1, 2)) for one in seen)
             if step == recipe.num_steps:
                 warn_of_divergence(sizes)
             pairs = zip(*(np.where(np.isfinite(sizes)[:, None, None], one, 0) for one in seen), strict=True)
-            areas = [attack(inside, outside, protocol.attack_share, protocol.attack_seed) for inside, outside in pairs]
+            areas = []
+            for inside, outside in pairs:
+                areas.append(attack(inside, outside, protocol.attack_share, protocol.attack_seed))
+                progress.update(len(visits) * protocol.num_networks + len(areas))
             visits.append((step, test_accuracy(model, variables, dataset.test, protocol.test_chunk), areas))
     return Result(visits[-1][1], protocol.augmentation, details=_details(visits))
 
