@@ -23,6 +23,7 @@ import optax
 from rcig import losses, pool
 from rcig.errors import unknown
 from rcig.initialize import all_inputs, check_sizes, groups, labelled, rows_of
+from rcig.training import counted
 from rcig.types import Dataset, Key, Model, Outputs, Synthetic, Variables
 
 EPOCHS = 10  # N / batch steps each; after each one every training example is classified
@@ -129,7 +130,7 @@ def _epochs(key: Key, model: Model, dataset: Dataset, epochs: int) -> Iterator[V
     size = min(BATCH_SIZE, len(labels))
     key_start, key_train = jax.random.split(key)
     member = pool.fresh(key_start, model.init, optax.adam(LEARNING_RATE))
-    for epoch in range(epochs):
+    for epoch in counted(range(epochs)):
         key_epoch = jax.random.fold_in(key_train, epoch)
         member = _train(model, size, key_epoch, member, inputs, labels, len(labels) // size)
         yield member.variables

@@ -9,10 +9,10 @@ What step t of a network draws is a function of (its key, t): results do not dep
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -161,6 +161,15 @@ def train_networks(
                 chunk *= 2
     warn_of_divergence(state.loss)
     return state.variables
+
+
+def counted(items: Sequence[Any]) -> Iterator[Any]:
+    """Yield items, each a training or more, and say how many are done where that takes long."""
+    with Progress(len(items), passing=True) as progress:
+        for count, item in enumerate(items):
+            progress.update(count)
+            yield item
+        progress.update(len(items))
 
 
 def warn_of_divergence(last: Array, remedy: str = "lower eval.learning_rate") -> None:

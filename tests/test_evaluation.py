@@ -216,6 +216,14 @@ def test_a_long_training_says_how_far_it_is(dataset, monkeypatch, capsys, silenc
         assert float(lines[-1].split("loss ")[1]) < float(lines[0].split("loss ")[1])
 
 
+@pytest.mark.parametrize("silence", [0.0, 600.0])
+def test_many_trainings_are_counted(monkeypatch, capsys, silence):
+    monkeypatch.setattr(metrics, "_SILENCE", silence)
+    assert list(train.counted("abc")) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert not lines if silence else lines[0].startswith("step 0/3") and lines[-1].startswith("step 3/3 (100 %)")
+
+
 @pytest.mark.parametrize("chunk", [7, 101, 1000])
 def test_accuracy_is_exact_whatever_the_chunk(dataset, chunk):
     variables = jax.vmap(MLP.init)(jax.random.split(jax.random.key(0), 4))

@@ -142,7 +142,7 @@ def _with_best_rate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Mod
         trained = _learn(model, False, key, networks, candidate)
         return np.mean(training.test_accuracy(model, trained, train, protocol.test_chunk))
 
-    return max(candidates, key=score)
+    return max(training.counted(candidates), key=score)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -23,6 +23,7 @@ from rcig.errors import UserError, must_be_positive
 from rcig.evaluation import _details, standard
 from rcig.evaluation._details import OneRun, chart, line, measure
 from rcig.evaluation.standard import Result, check_fits
+from rcig.training import counted
 from rcig.types import Array, Batch, Dataset, Key, Model, Synthetic
 
 
@@ -71,7 +72,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         whole = protocol.recipe(len(synthetic.inputs), "").num_steps
         protocol = dataclasses.replace(protocol, num_steps=whole)
     accuracies = np.zeros((protocol.steps, protocol.orders, protocol.num_networks))
-    for (step, seed), _ in np.ndenumerate(accuracies[:, :, 0]):
+    for step, seed in counted(list(np.ndindex(protocol.steps, protocol.orders))):
         at = jax.random.fold_in(jax.random.fold_in(key, seed), step)
         memory, test = _of_classes(synthetic, dataset.test, classes, seen[seed][step])
         result = standard.evaluate(at, memory, dataclasses.replace(dataset, test=test), model, protocol)

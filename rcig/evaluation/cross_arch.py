@@ -23,6 +23,7 @@ from rcig.evaluation import standard
 from rcig.evaluation.standard import Result, Standard
 from rcig.lookup import find
 from rcig.models._names import POOLS, network
+from rcig.training import counted
 from rcig.types import Dataset, Key, Model, Synthetic
 
 PRESETS = standard.PRESETS
@@ -65,7 +66,8 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     models = {name: named_model(name, dataset.example_shape, dataset.num_classes) for name in protocol.names}
     key_of = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
     results = {
-        name: standard.evaluate(key_of(name), synthetic, dataset, model, protocol) for name, model in models.items()
+        name: standard.evaluate(key_of(name), synthetic, dataset, model, protocol)
+        for name, model in counted(list(models.items()))
     }
     collected = _collect(list(results.values()))
     details = {"model": ", ".join(results), "architectures": {name: one.summary() for name, one in results.items()}}

@@ -37,7 +37,7 @@ from rcig.evaluation._ranks import spearman
 from rcig.evaluation.cross_arch import named_model
 from rcig.evaluation.standard import Result, Standard, check_fits
 from rcig.files import digest, json_digest
-from rcig.training import Recipe, forget, test_accuracy, train_networks
+from rcig.training import Recipe, counted, forget, test_accuracy, train_networks
 from rcig.types import Batch, Dataset, Key, Model, Synthetic
 
 _PROGRAMS = 32  # networks whose compiled programs are kept for the next set: about 50 MB each
@@ -207,8 +207,8 @@ def _references(
 
 
 def _in_turn(models: Mapping[str, Model]) -> Iterator[tuple[str, Model]]:
-    """Yield the networks; memory holds the programs of the last few only."""
-    for count, named in enumerate(models.items()):
+    """Yield the networks, and say how many are done; memory holds the programs of the last few only."""
+    for count, named in enumerate(counted(list(models.items()))):
         if count and count % _PROGRAMS == 0:
             forget()
         yield named
