@@ -168,9 +168,11 @@ def _doubts(distilled: artefact.Distilled, config: ConfigDict, dataset: Dataset)
 def _num_draws(section: ConfigDict) -> int:
     """Return how many sets of random real examples are judged under a protocol, ``config.eval``.
 
-    One where it says more of a set than its accuracy, and of a pool, whose first networks every draw would meet.
+    One where it says more of a set than its accuracy, of a pool, whose first networks every draw would meet, and of a
+    convolutional network of infinite width, whose kernel costs each draw as much as the set.
     """
     more = section.get("attack") or section.get("trained_networks")
+    more = more or section.get("kernel", "").endswith(("convnet", "convnet3", "myrtle"))
     if section.protocol not in _OF_MANY or more or section.get("networks", "random") not in NETWORKS:
         return 1
     return min(_DRAWS, section.get("num_networks", _DRAWS))

@@ -167,6 +167,10 @@ def test_a_baseline_that_cannot_be_is_said_before_anything_is_measured(
         ("bptt", {"networks": "runs/pool", "attack": (), "num_networks": 20}, 1),
         ("kernel", {"trained_networks": 0, "num_networks": 5}, 5),
         ("kernel", {"trained_networks": 3, "num_networks": 5}, 1),
+        ("kernel", {"kernel": "empirical_ntk", "num_networks": 5}, 5),
+        ("kernel", {"kernel": "fully_connected", "num_networks": 5}, 5),
+        ("kernel", {"kernel": "convnet3", "num_networks": 5}, 1),
+        ("kernel", {"kernel": "stax_myrtle", "num_networks": 5}, 1),
         ("cross_arch", {"num_networks": 5}, 1),
     ],
 )
