@@ -155,6 +155,15 @@ def test_a_singular_kernel_matrix_raises_the_ridge_and_says_so(batch):
     assert len(told) == 3 and "eval.ridge 1e-09" in told[-1] and "--config.x64=True" in told[0]
 
 
+def test_the_matrix_of_a_set_is_made_once(monkeypatch):
+    made, ntk = [], infinite.ntk
+    monkeypatch.setattr(infinite, "ntk", lambda *given: made.append((len(given[2]), len(given[3]))) or ntk(*given))
+    few = Synthetic(*(jnp.asarray(a, jnp.float32) for a in toy.synthetic(2)[:2]))
+    with jax.enable_x64(False):
+        protocol.evaluate(jax.random.key(0), few, toy.dataset(num_test=30), None, protocol.KernelRegression())
+    assert made.count((6, 6)) == 1
+
+
 def test_a_sound_kernel_matrix_is_left_alone(batch):
     method = KIP(MODEL, ridge=1e-2)
     _, metrics = jax.jit(method.step)(jax.random.key(0), method.init(None, toy.synthetic(2), batch), batch)

@@ -80,18 +80,29 @@ def check(section: str, kernel: str, depth: int, others: Iterable[str] = ()) -> 
 
 
 def check_set(section: str, options: Any, inputs: Array) -> None:
-    """Look at a set (M, ...) before its kernel matrix is used. May be traced; compiles one kernel matrix, in float32.
+    """Do `check_examples` and `check_matrix`, once a run. May be traced; compiles one kernel matrix, in float32."""
+    check_examples(section, options, inputs)
+    if jnp.result_type(float) != jnp.float64:
+        k_ss = jax.jit(partial(infinite.ntk, options.kernel, options.depth))
+        check_matrix(section, options, k_ss(inputs, inputs))
 
-    Warns, once a run, where 32-bit arithmetic is too coarse for that matrix and its ridge. Raises UserError for
-    examples that the kernel does not take: the convolutional ones want images, with pixels left after every pooling.
+
+def check_examples(section: str, options: Any, inputs: Array) -> None:
+    """Raise UserError for examples (M, ...) that the kernel does not take.
+
+    The convolutional ones want images, with pixels left after every pooling.
     """
-    k_ss = jax.jit(partial(infinite.ntk, options.kernel, options.depth))
+    k_ss = partial(infinite.ntk, options.kernel, options.depth)
     example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jnp.float32)
     try:
         jax.eval_shape(k_ss, example, example)
     except ValueError as error:
         told = f"{section}.kernel {options.kernel!r} of depth {options.depth} does not fit examples {inputs.shape[1:]}"
         raise UserError(f"{told} ({str(error).splitlines()[0]}); choose a smaller depth or fully_connected") from error
+
+
+def check_matrix(section: str, options: Any, k_ss: jax.Array) -> None:
+    """Warn where 32-bit arithmetic is too coarse for a kernel matrix (M, M) and its ridge. May be traced."""
     if jnp.result_type(float) == jnp.float64:
         return
 
@@ -103,7 +114,7 @@ def check_set(section: str, options: Any, inputs: Array) -> None:
                 stacklevel=2,
             )
 
-    jax.debug.callback(warn, ridge.condition(k_ss(inputs, inputs), options.ridge))
+    jax.debug.callback(warn, ridge.condition(k_ss, options.ridge))
 
 
 def infinite_kernel(protocol: KernelRegression) -> Kernel:
@@ -168,7 +179,7 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
         make = partial(EMPIRICAL[protocol.kernel], model)
         fresh = [model.init(k) for k in jax.random.split(key_fresh, protocol.num_networks)]
     else:
-        check_set("eval", protocol, x_s)
+        check_examples("eval", protocol, x_s)
         make, fresh = (lambda _: infinite_kernel(protocol)), [None]
 
     exact = jax.default_matmul_precision("float32")  # a kernel matrix rounded to 10 bits is indefinite
@@ -177,6 +188,8 @@ def evaluate(key: Key, synthetic: Synthetic, dataset: Dataset, model: Model, pro
     @exact
     def fit(variables, x_s, y_s):  # arguments: XLA would compute the matrix of constants while it compiles
         k_ss = make(variables).matrix(x_s)
+        if protocol.kernel not in EMPIRICAL:
+            check_matrix("eval", protocol, k_ss)
         strength, times = ridge.raised(k_ss, protocol.ridge)
         targets = y_s.reshape(len(k_ss), -1).astype(k_ss.dtype)
         return ridge.solve(ridge.factor(k_ss, strength), targets).reshape(y_s.shape), times
