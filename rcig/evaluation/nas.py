@@ -63,9 +63,7 @@ class Nas(OneRun):
     grid: str = "paper"  # a name in GRIDS
     top: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5)  # shares of the grid, rounded up
     validation: float = 0.1  # the share of the training split that chooses
-    reference: str = (
-        ""  # file of the reference accuracies; empty: eval.py chooses one, elsewhere the process keeps them
-    )
+    reference: str = ""  # file of the reference accuracies; empty: eval.py's choice, else kept by the process
     reference_epochs: int = 200  # by DC's protocol: SGD, momentum 0.9, batches of 256
     reference_rate: float = 0.01
     reference_networks: int = 1  # of each architecture, on the rest of the training split
