@@ -43,7 +43,7 @@ class KIP:
     depth: int = 1  # KIP's convnet has 3
     ridge: float = 1e-6  # relative to the mean diagonal
     learning_rate: float = 0.04
-    batch_size: int = 500  # real examples of each class a step; published: 5000 of ten classes
+    batch_size: int = 500  # real examples of each class a step; published: 5000 in all, of a hundred classes 50
     learn_labels: bool = False
     rows_at_once: int = 0  # of the kernel of the real batch; 0 chooses
 

@@ -85,8 +85,8 @@ class Records:
         for place in fresh:
             if _checksum(rows, place) != self._arrays[_CHECKSUMS][ids[place]]:
                 raise UserError(
-                    f"record {ids[place]} of {self.folder} does not match its checksum; the others are whole: use "
-                    "LabelPool.sound(), or delete the folder and label again"
+                    f"record {ids[place]} of {self.folder} does not match its checksum; delete the folder and start "
+                    "the same distillation again to label anew, or in Python leave it out by LabelPool.sound()"
                 )
         self._sound[ids[fresh]] = True
         return rows
