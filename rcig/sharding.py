@@ -27,12 +27,8 @@ from rcig.types import Batch, PyTree
 _AXIS = "data"
 _traced: ContextVar["Layout | None"] = ContextVar("traced", default=None)  # the layout of the step in hand
 _LEAST_BYTES = 1 << 16  # of a batch, for each of a CPU's cores: RCIG on digits, at half of it, is 1.4 times slower on 2
-_CLUSTER = (
-    "SLURM_STEP_NODELIST",
-    "OMPI_MCA_orte_hnp_uri",
-    "JAX_COORDINATOR_ADDRESS",
-    "MEGASCALE_COORDINATOR_ADDRESS",
-)
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # numbers: one task is alone, also inside an allocation
+_COORDINATORS = ("JAX_COORDINATOR_ADDRESS", "MEGASCALE_COORDINATOR_ADDRESS")
 
 
 def connect(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> bool:
@@ -53,12 +49,19 @@ def connect(coordinator: str = "", num_processes: int = 0, process_id: int = -1)
                 f"{coordinator}, {process_id} and {num_processes}; --coordinator=auto leaves them to jax"
             )
         jax.distributed.initialize(coordinator, num_processes, process_id)
-    elif any(name in os.environ for name in _CLUSTER) or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        known = ", ".join(name for name in _CLUSTER if name in os.environ)
+    elif told := _cluster():
+        known = ", ".join(told)
         _find_cluster(f"{known} speak of a cluster, but not enough; unset them, or give --coordinator=HOST:PORT")
     else:
         return False
     return True
+
+
+def _cluster() -> list[str]:
+    """Return the environment's variables that name other processes, or where to join them."""
+    found = [name for name in _TASKS if os.environ.get(name, "1") not in ("", "0", "1")]
+    found += [name for name in _COORDINATORS if name in os.environ]
+    return found + ["TPU_WORKER_HOSTNAMES"] * ("," in os.environ.get("TPU_WORKER_HOSTNAMES", ""))
 
 
 def _find_cluster(remedy: str) -> None:

@@ -274,7 +274,7 @@ def test_pictures_are_not_replaced_by_a_set(workdir, tmp_path):
     assert contents(tmp_path / "pictures") == before
 
 
-@pytest.mark.parametrize("variables", [{}, {"SLURM_STEP_NODELIST": "node1"}])
+@pytest.mark.parametrize("variables", [{}, {"SLURM_STEP_NUM_TASKS": "2"}])
 def test_a_cluster_that_is_none(variables, tmp_path, monkeypatch):
     def refuse(*arguments):
         raise ValueError("coordinator_address should be defined.")
@@ -284,7 +284,7 @@ def test_a_cluster_that_is_none(variables, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     flags = () if variables else ("--coordinator=auto",)
     message = error_of(call("distill_dataset", *PULL, *flags, f"--workdir={tmp_path / 'run'}"))
-    assert ("SLURM_STEP_NODELIST speak of a cluster" if variables else "finds no cluster; give HOST:PORT") in message
+    assert ("SLURM_STEP_NUM_TASKS speak of a cluster" if variables else "finds no cluster; give HOST:PORT") in message
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,23 @@ def test_a_batch_that_does_not_divide_over_devices_that_must_all_be_taken_is_ref
 )
 def test_of_a_cpu_as_many_cores_serve_as_share_a_batch_well(rows, row_bytes, state_bytes, used):
     assert sharding.layout("jit").fitted(rows, rows * row_bytes, state_bytes).mesh.size == used
+
+
+@pytest.mark.parametrize(
+    ("variables", "joins"),
+    [
+        ({"SLURM_STEP_NODELIST": "node1", "SLURM_STEP_NUM_TASKS": "1"}, False),  # alone in its step
+        ({"SLURM_STEP_NODELIST": "node1", "SLURM_STEP_NUM_TASKS": "2"}, True),
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1", "JAX_COORDINATOR_ADDRESS": "a:1"}, True),
+    ],
+)
+def test_a_process_joins_others_only_where_there_are_any(variables, joins, monkeypatch):
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: joined.append(True))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert sharding.connect() == joins == bool(joined)
