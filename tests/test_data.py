@@ -1,5 +1,6 @@
 """The data layer: every source, both ways of preprocessing, the cache, the samplers, the commands and their errors."""
 
+import errno
 import io
 import os
 import subprocess
@@ -167,6 +168,18 @@ def test_imagenet_of_any_picture_size_is_decoded_onto_the_disk_where_it_is_large
     np.testing.assert_array_equal(raw.train_inputs[:, 0, 0, 0], 40 * raw.train_labels)
     dataset = load("imagenet2012", data_dir=tmp_path, resolution=16, max_bytes=1)
     assert isinstance(dataset.train.inputs, preprocess.EncodedRows) and dataset.num_classes == 3
+
+
+@pytest.mark.parametrize(("number", "on_disk"), [(errno.ENOSPC, False), (errno.EOPNOTSUPP, True)])
+def test_a_disk_without_room_for_pictures_is_known_before_they_are_decoded(number, on_disk, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache, "LARGE", 1)
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    assert isinstance(cache.scratch(tmp_path, (4, 2)), np.memmap) == on_disk
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert isinstance(cache.scratch(tmp_path, (4, 2)), np.memmap)
 
 
 FIRST = {

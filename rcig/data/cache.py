@@ -5,6 +5,7 @@ another name and renamed when whole, so a killed run never leaves half an entry;
 that cannot be written costs time only. Entries are never needed: the folder may be deleted at any moment.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import numpy as np
 
@@ -60,10 +61,22 @@ def scratch(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
+                _reserve(file, math.prod(shape))
                 return np.memmap(file, np.uint8, "w+", shape=shape)
         except OSError as error:
             _log.warning("%s takes no %s pictures (%s): they are decoded in memory", folder, shape[0], error)
     return np.empty(shape, np.uint8)
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Take the file's whole room on the disk; raises OSError where it lacks: a page without room would kill us."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except AttributeError:  # macOS
+        return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve
+            raise
 
 
 def digest(*parts: object) -> str:
