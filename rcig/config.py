@@ -89,7 +89,7 @@ def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
         stored = flat(load(str(path)).to_dict()) if path.exists() else {}
     except UserError as error:
         raise UserError(f"{path} is no config of this program ({error}); use another --workdir") from None
-    results = [workdir / name for name in ("checkpoints", "distilled") if (workdir / name).is_dir()]
+    results = [workdir / name for name in ("checkpoints", "distilled", "metrics.jsonl") if (workdir / name).exists()]
     if results and not path.exists():
         raise UserError(f"{path} is missing beside {results[0]}: nobody knows of what these are; use another --workdir")
     if stored and _has_results(workdir):

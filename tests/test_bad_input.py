@@ -189,9 +189,12 @@ def test_a_workdir_of_another_config_is_left_alone(workdir):
 
 def test_a_workdir_without_its_config_is_nobodys(workdir):
     (workdir / "config.json").unlink()
-    before = contents(workdir)
-    line = error_of(call("distill_dataset", *PULL, f"--workdir={workdir}"))
-    assert f"config.json is missing beside {workdir / 'checkpoints'}" in line and contents(workdir) == before
+    for beside in ("checkpoints", "metrics.jsonl"):
+        before = contents(workdir)
+        line = error_of(call("distill_dataset", *PULL, f"--workdir={workdir}"))
+        assert f"config.json is missing beside {workdir / beside}" in line and contents(workdir) == before
+        shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
+        shutil.rmtree(workdir / "distilled", ignore_errors=True)
 
 
 @pytest.mark.parametrize("place", ["distilled", "distilled/inner", "checkpoints"])
