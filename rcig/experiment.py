@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from rcig import artefact, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
+from rcig.data.raw import local_path
 from rcig.errors import UserError
 from rcig.files import check_plain, locked, write
 from rcig.initialize import initialize
@@ -169,7 +170,7 @@ def _check_place(config: ConfigDict, workdir: Path) -> None:
         kept = folder.name in ("distilled", "checkpoints") and (folder.parent / "config.json").is_file()
         if kept or (folder / "card.json").is_file():
             raise UserError(f"workdir {workdir} must not lie in {folder}, which is replaced as a whole; choose another")
-    path = Path(config.data.path).expanduser()
+    path = local_path(config.data.path)
     if config.dataset == "folder" and config.data.path and workdir.resolve().is_relative_to(path.resolve()):
         raise UserError(f"workdir {workdir} must not lie in the data's folder {path}; it would be one class more")
 

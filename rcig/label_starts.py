@@ -20,6 +20,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from rcig.data import embeddings
+from rcig.data.raw import local_path
 from rcig.errors import UserError, unknown
 from rcig.initialize import class_means, groups
 from rcig.losses import centred_targets
@@ -152,7 +153,7 @@ def _orthogonal(options: LabelStart, key: Key, dataset: Dataset) -> jax.Array:
 
 
 def _near_names(options: LabelStart, key: Key, dataset: Dataset) -> np.ndarray:
-    return _closeness(class_name_distances(dataset, Path(options.file).expanduser()), options.invert)
+    return _closeness(class_name_distances(dataset, local_path(options.file)), options.invert)
 
 
 def _near_images(options: LabelStart, key: Key, dataset: Dataset) -> np.ndarray:
@@ -174,7 +175,7 @@ def _pairwise(distance: Callable[[np.ndarray, np.ndarray], float], points: Seque
 def _from_file(options: LabelStart, key: Key, dataset: Dataset, classes: np.ndarray) -> np.ndarray:
     shape = (len(classes), dataset.num_classes)
     try:
-        text = Path(options.file).expanduser().read_text(encoding="utf-8")
+        text = local_path(options.file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"labels.file {options.file} cannot be read ({error}); choose a UTF-8 text file") from None
     try:

@@ -101,6 +101,7 @@ MISTAKES = {  # --config.<key>: what the line says
     "eval.num_networks=0": "eval.num_networks must be positive, not 0",
     "data.path=x.npz": "takes no options",
     "dataset=npz": "needs path=",
+    "data_dir=gs://bucket": "gs://bucket is no path on this machine; mount it, or give a local path",
     "dataset=mnist": "python -m rcig.data prepare mnist --data_dir /nowhere",
 }
 
@@ -127,6 +128,7 @@ FLAGS = {
     (
         *("--config=quickstart", "--workdir=x", "--coordinator=host:port", "--num_processes=1", "--process_id=0"),
     ): "HOST:PORT",
+    ("--config=quickstart", "--workdir=gs://bucket/run"): "is no path on this machine; mount it, or give a local path",
     ("--config=quickstart", "--workdir=" + "x" * 300): "longer than 255 bytes",
     (
         "--config=lpld_digits",

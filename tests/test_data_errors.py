@@ -158,6 +158,7 @@ MISTAKES = {
     "option of none": ("digits", {"path": "x"}, no_op, "takes no options, got 'path'"),
     "unknown option": ("npz", {"paht": "x"}, no_op, "unknown option of data set 'npz' 'paht'; did you mean 'path'"),
     "no path": ("npz", {}, no_op, "needs path="),
+    "no local file": ("npz", {"path": "gs://bucket/a.npz"}, no_op, "mount it, or give a local path"),
     "no file": ("npz", {"path": "/nowhere.npz"}, no_op, "no file /nowhere.npz"),
     "no folder": ("folder", {"path": "/nowhere"}, no_op, "needs path= a folder"),
     "resolution": (

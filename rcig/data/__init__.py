@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rcig.data import cache, preprocess, sources
-from rcig.data.raw import fingerprint
+from rcig.data.raw import fingerprint, local_path
 from rcig.errors import UserError
 from rcig.types import Batch, Dataset
 
@@ -47,7 +47,7 @@ def load(
     from threadpoolctl import threadpool_limits
 
     folders = (data_dir or sources.default_data_dir(), cache_dir or cache.default_folder())
-    data_folder, cache_folder = (Path(folder).expanduser() for folder in folders)
+    data_folder, cache_folder = map(local_path, folders)
     raw = sources.read(name, data_folder, cache_folder, options)
 
     def batch(inputs: np.ndarray, labels: np.ndarray) -> Batch:

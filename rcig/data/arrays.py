@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcig.data.raw import HELD_OUT, Raw, one_line, split, split_already
+from rcig.data.raw import HELD_OUT, Raw, local_path, one_line, split, split_already
 from rcig.errors import UserError
 
 _WHOLE = {"inputs", "labels"}
@@ -27,7 +27,7 @@ def read_npz(location: None, cache_dir: Path, path: str = "", test_fraction: flo
     """
     if not path:
         raise UserError("data set 'npz' needs path= an .npz file with arrays inputs and labels")
-    found = _load(Path(path).expanduser())
+    found = _load(local_path(path))
     names = found.pop("class_names", None)
     if set(found) == _WHOLE:
         inputs, labels = _inputs("inputs", found, path), _labels("labels", found, path)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rcig.data.raw import HELD_OUT, stratified_split
+from rcig.data.raw import HELD_OUT, local_path, stratified_split
 from rcig.errors import UserError
 
 SST5 = ("sst_train.txt", "sst_test.txt")
@@ -79,12 +79,12 @@ def read_tsv(location: None, path: str = "", test_path: str = "", test_fraction:
     if test_path and test_fraction:
         raise UserError(f"test_path and test_fraction={test_fraction} exclude each other: give one of them")
     read = partial(_read, parse=_parse_tsv, rule="a label, a tab and a text")
-    train = read(Path(path).expanduser())
+    train = read(local_path(path))
     classes = sorted(
         {label for label, _ in train}, key=lambda label: (0, int(label), label) if label.isdecimal() else (1, 0, label)
     )
     if test_path:
-        return _corpus(train, read(Path(test_path).expanduser()), classes)
+        return _corpus(train, read(local_path(test_path)), classes)
     labels = np.array([classes.index(label) for label, _ in train])
     kept, held_out = stratified_split(labels, test_fraction or HELD_OUT)
     return _corpus([train[row] for row in kept], [train[row] for row in held_out], classes)

@@ -20,7 +20,7 @@ import numpy as np
 
 from rcig.data.corpora import Corpus
 from rcig.data.embeddings import from_file, trained
-from rcig.data.raw import Raw
+from rcig.data.raw import Raw, local_path
 from rcig.errors import UserError
 from rcig.types import Array
 
@@ -131,7 +131,7 @@ def read(
     words = most_frequent(texts.train_texts, vocabulary)
     train, test = (list(number(part, words)) for part in (texts.train_texts, texts.test_texts))
     if embeddings:
-        table, told = from_file(Path(embeddings).expanduser(), words, embedding_dim)
+        table, told = from_file(local_path(embeddings), words, embedding_dim)
     else:
         table, told = trained(train, len(words), embedding_dim or _DEFAULT_DIM, cache_dir)
     table[: len(SPECIALS)] = 0  # whatever a file, or texts that hold these very words, say of them

@@ -14,7 +14,7 @@ import numpy as np
 
 from rcig.data import archives, cache, images
 from rcig.data.archives import Tree
-from rcig.data.raw import HELD_OUT, Raw, split_already, stratified_split, to_arrays
+from rcig.data.raw import HELD_OUT, Raw, local_path, split_already, stratified_split, to_arrays
 from rcig.errors import UserError
 from rcig.files import is_text
 
@@ -85,7 +85,7 @@ def read_folder(
     belong to it; what begins with a dot, and pictures outside the classes' folders, do not count. Pictures are grey
     only if all are.
     """
-    root = Path(path).expanduser()
+    root = local_path(path)
     if not path or not root.is_dir():
         raise UserError(
             f"data set 'folder' needs path= a folder with a folder of pictures for each class, got {str(path)!r}"
