@@ -332,11 +332,16 @@ def test_a_folder_splits_at_its_top_only_and_val_is_a_test_split(tmp_path, load)
 def test_pictures_are_upright_and_lie_on_white():
     pixels = np.zeros((8, 16, 3), np.uint8)
     pixels[:, :8] = 255  # white on the left
-    buffer, turned = io.BytesIO(), Image.Exif()
+    turned = Image.Exif()
     turned[0x0112] = 6  # "turn me by 90 degrees, clockwise": what was left is now above
-    Image.fromarray(pixels).save(buffer, "JPEG", exif=turned, quality=95)
-    upright = images.decode("a.jpg", buffer.getvalue())
-    assert upright.shape == (16, 8, 3) and upright[:6].min() > 240 and upright[-6:].max() < 15
+    entries = "0002 0112 0003 00000001 00060000 011a 0007 00000001 08000000 00000000"  # a resolution of bytes
+    damaged = b"Exif\0\0MM\0*\0\0\0\x08" + bytes.fromhex(entries)
+    broken = b"Exif\0\0MM\0*"
+    for exif, shape in ((turned, (16, 8, 3)), (damaged, (16, 8, 3)), (broken, (8, 16, 3))):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", exif=exif, quality=95)
+        upright = images.decode("a.jpg", buffer.getvalue())
+        assert upright.shape == shape and (exif is broken or upright[:6].min() > 240 and upright[-6:].max() < 15)
     veiled = np.zeros((2, 2, 4), np.uint8)
     veiled[0, 0] = (10, 20, 30, 255)
     assert images.decode("a.png", encoded(veiled)).tolist() == [[[10, 20, 30], [255] * 3], [[255] * 3, [255] * 3]]

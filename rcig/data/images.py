@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from rcig.data.cache import scratch
 from rcig.data.raw import one_line
@@ -23,6 +23,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 VERSION = 2  # of the rule from bytes to pixels: what a cache holds of another is made again
 MAX_PIXELS = 1 << 26  # a larger picture is taken for a decompression bomb
 _CHUNK = 256  # pictures one thread decodes at a time
+_TURNS = {  # EXIF's orientation -> what sets it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Named = tuple[str, bytes]  # what to call a picture in an error, and its bytes
 
@@ -30,11 +39,11 @@ Named = tuple[str, bytes]  # what to call a picture in an error, and its bytes
 def decode(name: str, data: bytes, channels: int = 3, resolution: int | None = None) -> np.ndarray:
     """Decode a picture's bytes to (H, W, channels) uint8; with a resolution: centre square, area resize to it.
 
-    It is turned as its camera says, and lies on white where it is transparent, as viewers show it.
+    It is turned as its camera says, if that can be read, and lies on white where it is transparent, as viewers show it.
     Raises UserError, naming the picture, for bytes that are no picture, 16-bit ones or more than 2**26 pixels.
     """
     with _opened(name, data) as image:
-        mode, upright = "L" if channels == 1 else "RGB", ImageOps.exif_transpose(image)
+        mode, upright = "L" if channels == 1 else "RGB", _upright(image)
         if upright.has_transparency_data:
             coloured = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
@@ -110,6 +119,16 @@ def _opened(name: str, data: bytes) -> Iterator[Image.Image]:
     # Pillow reports damage by any of these; its bytes come from strangers.
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(f"picture {name} cannot be decoded ({one_line(error)}): remove or replace it") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF data say, or as it lies where these are damaged."""
+    image.load()  # that pixels are damaged is not to be passed over
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow reports damaged EXIF data by struct.error, TypeError, SyntaxError, as it comes
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 @cache
