@@ -92,7 +92,7 @@ def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
     results = [workdir / name for name in ("checkpoints", "distilled", "metrics.jsonl") if (workdir / name).exists()]
     if results and not path.exists():
         raise UserError(f"{path} is missing beside {results[0]}: nobody knows of what these are; use another --workdir")
-    if stored and _has_results(workdir):
+    if stored and has_results(workdir):
         fresh = flat(config.to_dict())
         for key in sorted(stored.keys() | fresh.keys()):
             longer = key == "num_steps" and stored[key] < fresh[key]
@@ -105,7 +105,7 @@ def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
         write(path, (json.dumps(config.to_dict(), indent=1) + "\n").encode())
 
 
-def _has_results(workdir: Path) -> bool:
+def has_results(workdir: Path) -> bool:
     """Return whether a run keeps anything; before its first checkpoint a mistake in the config may still be mended."""
     return any(True for _ in workdir.glob("*/*"))
 

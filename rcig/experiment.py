@@ -1,5 +1,6 @@
 """From a config to a distilled set: what the first command calls, and the parts that both are made of."""
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -91,11 +92,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         if begun is not None and begun.card["step"] == config.num_steps and ends:
             return begun
         dataset = load_dataset(config)
-        if begun is not None and not same_data(begun.card, dataset):  # its steps would not be those of any one run
-            raise UserError(
-                f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they "
-                "were, or use another --workdir"
-            )
+        check_data(dataset, workdir, begun and begun.card)
         model, judge = make_model(config.model, dataset), make_judge(config, dataset)
         method = make(model, **configs.options(config.method))
         start = make_start(config, dataset)
@@ -173,6 +170,30 @@ def _check_place(config: ConfigDict, workdir: Path) -> None:
     path = local_path(config.data.path)
     if config.dataset == "folder" and config.data.path and workdir.resolve().is_relative_to(path.resolve()):
         raise UserError(f"workdir {workdir} must not lie in the data's folder {path}; it would be one class more")
+
+
+def check_data(dataset: Dataset, workdir: Path, card: Mapping[str, Any] | None = None) -> None:
+    """Raise UserError where a run has begun on other data: its steps would not be those of any one run.
+
+    The first start writes down what they are, since of a set that is lost there is no card. Call it in `claimed`.
+    """
+    path, now = workdir / ".data", {key: dataset.preprocessing.get(key) for key in ("data", "digest")}
+    if not configs.has_results(workdir):
+        if sharding.is_writer():
+            write(path, (json.dumps(now) + "\n").encode())
+    elif _kept(path, now) != now or card is not None and not same_data(card, dataset):
+        raise UserError(
+            f"data set {dataset.name} has changed since the run in {workdir} began; put the data back as they were, "
+            "or use another --workdir"
+        )
+
+
+def _kept(path: Path, default: Any) -> Any:
+    """Return what a JSON file holds; the default where there is none, or none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return default
 
 
 def same_data(card: Mapping[str, Any], dataset: Dataset) -> bool:

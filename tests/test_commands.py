@@ -1,6 +1,7 @@
 """The two commands from end to end: what they leave on disk, what they print, how they stop and go on."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -223,6 +224,10 @@ def test_data_that_changed_are_noticed(tmp_path):
     ended = call("distill_dataset", *flags, workdir, "--config.num_steps=30")
     assert ended.status == 2 and f"has changed since the run in {tmp_path / 'run'} began" in ended.err
     assert snapshot(tmp_path / "run/distilled") | snapshot(tmp_path / "run/checkpoints") == before
+    shutil.rmtree(tmp_path / "run/distilled")  # and its card
+    assert call("distill_dataset", *flags, workdir, "--config.num_steps=30").status == 2
+    np.savez(tmp_path / "mine.npz", inputs=images, labels=labels)
+    assert call("distill_dataset", *flags, workdir, "--config.num_steps=30").status == 0
 
 
 def test_a_folder_of_images(tmp_path):
