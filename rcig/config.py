@@ -36,7 +36,8 @@ _RECIPE += ("weight_decay", "batch_size")
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _JUDGED = ("dataset", "data.", "preprocessing", "labels.", "precision", "x64", "eval.model.")  # an evaluation's fields
-_FREE = ("data_dir", "eval_every", "eval.")  # fields on which no step depends
+# fields on which no step depends; where one's own data are is free, what they are is compared by their digests
+_FREE = ("data_dir", "data.path", "data.test_path", "data.embeddings", "eval_every", "eval.")
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -81,8 +82,8 @@ def elsewhere(config: ConfigDict, said: Mapping[str, Any]) -> dict[str, Any]:
 def save(config: ConfigDict, workdir: Path, writer: bool = True) -> None:
     """Write ``config.json``, if a ``writer``; raise UserError where the workdir keeps another one's results.
 
-    The evaluation may be another, and ``num_steps`` may have grown: no step depends on how many follow, so the run goes
-    on to where the longer one ends.
+    The evaluation and the places of the data may be others, and ``num_steps`` may have grown: no step depends on how
+    many follow, so the run goes on to where the longer one ends.
     """
     path = workdir / "config.json"
     try:

@@ -89,7 +89,7 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         make = find("methods", config.method.name).make
         ends = isinstance(make, type) and not hasattr(make, "complete")  # with the loop; of a function one cannot know
         begun = _begun(workdir)
-        if begun is not None and begun.card["step"] == config.num_steps and ends:
+        if begun is not None and ends and _is_end(begun.card, config):
             return begun
         dataset = load_dataset(config)
         check_data(dataset, workdir, begun and begun.card)
@@ -207,6 +207,11 @@ def same_vectors(card: Mapping[str, Any], dataset: Dataset) -> bool:
     """Return whether a set's words, if any, have the data set's vectors, as far as its card knows."""
     told = dataset.preprocessing
     return told["kind"] != "embedding" or card["preprocessing"].get("digest", told["digest"]) == told["digest"]
+
+
+def _is_end(card: Mapping[str, Any], config: ConfigDict) -> bool:
+    """Return whether a set is what a config's loop ends with; data from another place may be others."""
+    return card["step"] == config.num_steps and card["config"].get("data") == config.data.to_dict()
 
 
 def _holds(card: Mapping[str, Any], synthetic: Synthetic, new: Mapping[str, Any]) -> bool:

@@ -393,6 +393,9 @@ def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     assert len(calls) == 3  # one group, the one that died, and the other group alone
     again = json.loads((tmp_path / "again" / "pool.json").read_text())["accuracies"]
     assert again == accuracies
+    (tmp_path / "again" / ".data").write_text("{}")
+    ended = commands.call("rcig.pretrain.__main__", *POOL, f"--workdir={tmp_path}/again")
+    assert ended.status == 2 and "data set digits has changed since the run in" in ended.err
 
     adapt = ("--config=quickstart", "--config.model.width=8", "--config.ipc=2", "--config.preprocessing=standard")
     adapt += ("--config.method.name=bptt", "--config.method.steps=2", "--config.method.batch_size=64")

@@ -228,6 +228,11 @@ def test_data_that_changed_are_noticed(tmp_path):
     assert call("distill_dataset", *flags, workdir, "--config.num_steps=30").status == 2
     np.savez(tmp_path / "mine.npz", inputs=images, labels=labels)
     assert call("distill_dataset", *flags, workdir, "--config.num_steps=30").status == 0
+    (tmp_path / "mine.npz").rename(tmp_path / "moved.npz")
+    flags = (*flags, "--config.num_steps=30", f"--config.data.path={tmp_path / 'moved.npz'}")
+    assert call("distill_dataset", *flags, workdir).status == 0
+    np.savez(tmp_path / "other.npz", inputs=images[::-1], labels=labels)
+    assert call("distill_dataset", *flags, workdir, f"--config.data.path={tmp_path / 'other.npz'}").status == 2
 
 
 def test_a_folder_of_images(tmp_path):

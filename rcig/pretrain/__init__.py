@@ -52,6 +52,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> list[float]:
         )
     with experiment.claimed(config, workdir):
         dataset = experiment.load_dataset(config)
+        experiment.check_data(dataset, workdir)
         model = experiment.make_model(config.model, dataset)
         recipe = _recipe(options)
         train_set = everything(dataset)
