@@ -373,6 +373,13 @@ POOL = (
 )
 
 
+def test_networks_that_diverged_make_no_pool(tmp_path):
+    flags = (*POOL, "--config.pretrain.learning_rate=1e30", "--config.pretrain.num_steps=5", f"--workdir={tmp_path}")
+    ended = commands.call("rcig.pretrain.__main__", *flags)
+    assert ended.status == 2 and "networks 0 to 1 diverged with pretrain.learning_rate 1e+30; lower it" in ended.err
+    assert "eval.learning_rate" not in ended.err and not list((tmp_path / "checkpoints").iterdir())
+
+
 def test_a_pool_is_trained_resumed_and_used(tmp_path, monkeypatch):
     ended = commands.call("rcig.pretrain.__main__", *POOL, f"--workdir={tmp_path}/pool")
     assert ended.status == 0, ended.err

@@ -9,9 +9,11 @@ saved, and a stopped command goes on with the next. A pool to learn on and a poo
 """
 
 import json
+import warnings
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rcig import experiment, sharding, training
@@ -63,7 +65,14 @@ def pretrain(config: ConfigDict, workdir: Path) -> list[float]:
                 done, pool = checkpoints.restore(pool)
             while done < options.num_networks:
                 key = jax.random.fold_in(jax.random.key(config.seed), done)
-                group = sharding.fetch(training.train_networks(key, model, train_set, recipe, options.group))
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "the training of .* diverged")  # whose remedy is an evaluation's
+                    group = sharding.fetch(training.train_networks(key, model, train_set, recipe, options.group))
+                if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(group)):
+                    raise UserError(
+                        f"networks {done} to {done + options.group - 1} diverged with pretrain.learning_rate "
+                        f"{options.learning_rate}; lower it, in another --workdir if this one holds networks"
+                    )
                 for leaf, new in zip(jax.tree.leaves(pool), jax.tree.leaves(group), strict=True):
                     leaf[done : done + options.group] = new
                 done += options.group
