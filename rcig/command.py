@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 
 def place(text: str) -> Path:
     """Return the path that a flag names; its ~ is the home folder, it is not empty and no URL."""
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # Path's own raises where there is no such user
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text} is no path on this machine; mount it, or give a local path")
     if not text or not is_text(text) or any(len(os.fsencode(part)) > 255 for part in path.parts):

@@ -25,7 +25,7 @@ def parse(override: str) -> tuple[str, str]:
 
 def read(source: str) -> Fields:
     """Return what a config says: a file, one with a cell, the name of one in ``configs``, a run's. Raises UserError."""
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     source = str(path)
     if path.suffix == ".json":
         try:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rcig import data
-from rcig.data import prepare, sources
+from rcig.data import cache, prepare, sources
 from rcig.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -158,6 +158,7 @@ MISTAKES = {
     "option of none": ("digits", {"path": "x"}, no_op, "takes no options, got 'path'"),
     "unknown option": ("npz", {"paht": "x"}, no_op, "unknown option of data set 'npz' 'paht'; did you mean 'path'"),
     "no path": ("npz", {}, no_op, "needs path="),
+    "no such user": ("npz", {"path": "~nobody-of-this-name/a.npz"}, no_op, "no file ~nobody-of-this-name/a.npz"),
     "no local file": ("npz", {"path": "gs://bucket/a.npz"}, no_op, "mount it, or give a local path"),
     "no file": ("npz", {"path": "/nowhere.npz"}, no_op, "no file /nowhere.npz"),
     "no folder": ("folder", {"path": "/nowhere"}, no_op, "needs path= a folder"),
@@ -193,6 +194,23 @@ def test_mistakes_are_one_line_that_names_the_remedy(case, tmp_path, load):
     with pytest.raises(UserError, match=message) as caught:
         load(name, data_dir=tmp_path, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_without_a_home_the_cache_is_temporary_and_prepared_sets_are_asked_for(tmp_path, monkeypatch):
+    def refuse(uid):
+        raise KeyError(uid)
+
+    for name in ("HOME", "TFDS_DATA_DIR", "RCIG_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", refuse)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cache.default_folder() == tmp_path / f"rcig-{os.getuid()}"
+    assert data.load("digits").num_classes == 10
+    with pytest.raises(UserError, match="set TFDS_DATA_DIR"):
+        data.load("mnist")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RCIG_CACHE", "~/cc")
+    assert cache.default_folder() == tmp_path / "cc"
 
 
 def test_broken_records_are_named(small_cifar100, tmp_path, load):

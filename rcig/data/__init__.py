@@ -46,8 +46,8 @@ def load(
     from joblib import cpu_count
     from threadpoolctl import threadpool_limits
 
-    folders = (data_dir or sources.default_data_dir(), cache_dir or cache.default_folder())
-    data_folder, cache_folder = map(local_path, folders)
+    data_folder = local_path(data_dir) if data_dir else None
+    cache_folder = local_path(cache_dir or cache.default_folder())
     raw = sources.read(name, data_folder, cache_folder, options)
 
     def batch(inputs: np.ndarray, labels: np.ndarray) -> Batch:

@@ -16,7 +16,7 @@ from rcig.files import check_new
 
 def main() -> None:
     options = _parser().parse_args()
-    options.run(options, options.data_dir or sources.default_data_dir().expanduser())
+    options.run(options, options.data_dir)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(options: argparse.Namespace, data_dir: Path) -> None:
+def _list(options: argparse.Namespace, data_dir: Path | None) -> None:
+    data_dir = data_dir or sources.default_data_dir()
     print(f"data sets in {data_dir}:")
     for name, source in sources.SOURCES.items():
         if source.locate is None:
@@ -46,11 +47,11 @@ def _list(options: argparse.Namespace, data_dir: Path) -> None:
         print(f"  {name:<24}{state}")
 
 
-def _prepare(options: argparse.Namespace, data_dir: Path) -> None:
-    print(f"{options.name} is in {prepare.prepare(options.name, data_dir)}")
+def _prepare(options: argparse.Namespace, data_dir: Path | None) -> None:
+    print(f"{options.name} is in {prepare.prepare(options.name, data_dir or sources.default_data_dir())}")
 
 
-def _vectors(options: argparse.Namespace, data_dir: Path) -> None:
+def _vectors(options: argparse.Namespace, data_dir: Path | None) -> None:
     check_new(options.file)
     chosen = {name: value for name in ("path", "vocabulary") if (value := getattr(options, name))}
     learned = sources.read(options.name, data_dir, cache.default_folder(), chosen).embedding

@@ -30,8 +30,11 @@ LARGE = 1 << 30
 
 
 def default_folder() -> Path:
-    """Return the folder of the environment variable RCIG_CACHE, else ~/.cache/rcig."""
-    return Path(os.environ.get("RCIG_CACHE") or Path.home() / ".cache" / "rcig")
+    """Return the folder of the environment variable RCIG_CACHE, else ~/.cache/rcig; a temporary one of no home."""
+    if named := os.environ.get("RCIG_CACHE"):
+        return Path(os.path.expanduser(named))
+    home = os.path.expanduser("~")  # itself where the user is unknown, as in containers
+    return Path(tempfile.gettempdir(), f"rcig-{os.getuid()}") if home == "~" else Path(home, ".cache", "rcig")
 
 
 def remember(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:

@@ -1,5 +1,6 @@
 """A data set as its source has it: pixels or numbers, integer labels, class names; checked, not preprocessed."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +32,10 @@ class Raw(NamedTuple):
 
 
 def local_path(text: str | Path) -> Path:
-    """Return the path that a text names; its ~ is the home folder. Raises UserError for a URL."""
+    """Return the path that a text names; its ~ is the home folder, if there is one. Raises UserError for a URL."""
     if "://" in str(text):
         raise UserError(f"{text} is no path on this machine; mount it, or give a local path")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # Path's own raises where there is no such user
 
 
 def fingerprint(raw: Raw) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rcig.data import arrays, corpora, records, text, trees, usps
-from rcig.data.raw import Raw, check, split
+from rcig.data.raw import Raw, check, local_path, split
 from rcig.errors import UserError, unknown
 
 
@@ -38,8 +38,13 @@ class Source(NamedTuple):
 
 
 def default_data_dir() -> Path:
-    """Return the folder of the environment variable TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+    """Return the folder of the environment variable TFDS_DATA_DIR, else ~/tensorflow_datasets; UserError of no home."""
+    if named := os.environ.get("TFDS_DATA_DIR"):
+        return local_path(named)
+    home = os.path.expanduser("~")  # itself where the user is unknown, as in containers
+    if home == "~":
+        raise UserError("prepared data sets are sought in ~/tensorflow_datasets, but ~ is unknown; set TFDS_DATA_DIR")
+    return Path(home, "tensorflow_datasets")
 
 
 def find(name: str) -> Source:
@@ -49,8 +54,11 @@ def find(name: str) -> Source:
     return SOURCES[name]
 
 
-def read(name: str, data_dir: Path, cache_dir: Path, options: Mapping[str, Any]) -> Raw:
-    """Read a data set, checked. Raises UserError for an unknown name or option, a missing set, broken contents."""
+def read(name: str, data_dir: Path | None, cache_dir: Path, options: Mapping[str, Any]) -> Raw:
+    """Read a data set, checked; without a ``data_dir`` from the default one, if it is of those that are prepared.
+
+    Raises UserError for an unknown name or option, a missing set, broken contents.
+    """
     source = find(name)
     for option in options:
         if not source.options:
@@ -60,9 +68,12 @@ def read(name: str, data_dir: Path, cache_dir: Path, options: Mapping[str, Any])
     resolution = options.get("resolution")
     if resolution is not None and not (isinstance(resolution, int) and resolution > 0):
         raise UserError(f"resolution must be a positive number of pixels, got {resolution!r}: use e.g. 32")
-    location = source.locate(data_dir) if source.locate else None
-    if source.locate and location is None:
-        raise _missing(name, source, data_dir)
+    location = None
+    if source.locate:
+        data_dir = data_dir or default_data_dir()
+        location = source.locate(data_dir)
+        if location is None:
+            raise _missing(name, source, data_dir)
     return check(source.read(location, cache_dir, **options), where=f"data set {name!r}")
 
 
