@@ -145,6 +145,13 @@ def test_words_in_like_company_have_like_vectors(load, tsv):
     assert likeness("films", "books") > 0.5 > likeness("films", "very")
 
 
+def test_texts_of_one_word_need_vectors_from_elsewhere(load, tmp_path):
+    (tmp_path / "words.tsv").write_text("good\tfine\nbad\tawful\n" * 5)
+    refuses(
+        "no two words of the train split stand together.*give data.embeddings", load, "tsv", path=tmp_path / "words.tsv"
+    )
+
+
 def test_trained_vectors_come_from_the_cache_and_only_from_the_train_split(load, tsv, tmp_path, monkeypatch):
     (tmp_path / "test.tsv").write_text("good\tunheard words\nbad\thate films")
     first = load("tsv", path=tsv, test_path=tmp_path / "test.tsv", embedding_dim=8)
@@ -320,14 +327,14 @@ BAD_TSV = {
         "line 2 is not UTF-8 .* at byte 7.* save the file as UTF-8",
     ),
     "nothing": (b"", {}, "line 1 must be a label"),
-    "one class": (b"good\tfilm\n" * 9, {}, "there is one class"),
+    "one class": (b"good\tfine film\n" * 9, {}, "there is one class"),
     "no split": (b"good\tfilm\n" * 9, {"test_fraction": 1.5}, "test_fraction must lie between 0 and 1"),
     "two splits": (b"good\tfilm\n", {"test_path": "x", "test_fraction": 0.5}, "exclude each other"),
     "no test file": (b"good\tfilm\n", {"test_path": "/nowhere"}, "/nowhere cannot be read"),
     "vocabulary": (b"good\tfilm\n", {"vocabulary": 2}, "vocabulary must be a whole number of at least 3, got 2"),
     "length": (b"good\tfilm\n", {"length": -1}, "length must be a whole number of at least 1, got -1"),
     "dimension": (b"good\tfilm\n", {"embedding_dim": -1}, "embedding_dim must be a whole number of at least 1"),
-    "preprocessing": (b"good\tfilm\nbad\tbook\n" * 9, {"preprocessing": "zca"}, "'zca' is for images and numbers"),
+    "preprocessing": (b"good\ta film\nbad\ta book\n" * 9, {"preprocessing": "zca"}, "'zca' is for images and numbers"),
     "option": (b"", {"resolution": 8}, "unknown option of data set 'tsv' 'resolution'"),
 }
 

@@ -84,7 +84,10 @@ def factorised(matrix: sparse.csr_matrix, dim: int) -> np.ndarray:
     """Return rows of U sqrt(S), the ``dim`` leading factors of a matrix U S V^T (V, V), each scaled to rms ``SCALE``.
 
     Float32 (V, dim). Mean vectors classify TREC, SST-5 and IMDB equally well with U, U sqrt(S) and U S, scaled or not.
+    Raises UserError for a matrix of zeros, whose vectors would all be zero.
     """
+    if not matrix.nnz:
+        raise UserError("no two words of the train split stand together, so none has a vector; give data.embeddings")
     from sklearn.utils import extmath  # a second to import, wanted by a cold cache only
 
     svd: Any = extmath.randomized_svd  # whose inferred types are wrong
