@@ -1,5 +1,6 @@
 """What a user of the data layer can do wrong, and the command `python -m rcig.data`: one line each, with the remedy."""
 
+import http.client
 import os
 import shutil
 import subprocess
@@ -350,3 +351,13 @@ def test_prepare_downloads_an_archive_once(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot be downloaded"):
         prepare.prepare("tiny_imagenet", tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [http.client.IncompleteRead(b"half", 8), http.client.BadStatusLine("")])
+def test_a_server_that_breaks_off_is_one_line(error, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(UserError, match="cannot be downloaded .*: try again, or put it into"):
+        prepare.prepare("tiny_imagenet", tmp_path)

@@ -1,9 +1,9 @@
 """Bring a data set to ``data_dir`` once, where there is a network: the only part of the data layer that uses one."""
 
+import http.client
 import importlib.util
 import shutil
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -71,6 +71,6 @@ def _download(url: str, data_dir: Path) -> None:
             if expected is not None and whole.stat().st_size != int(expected):
                 raise OSError(f"{whole.stat().st_size} of {expected} bytes arrived")
             whole.replace(target)  # only a whole archive ever has the name that is looked for
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:  # a URLError is an OSError
         remedy = f"try again, or put it into {data_dir}"
         raise UserError(f"{url} cannot be downloaded ({one_line(error)}): {remedy}") from None
