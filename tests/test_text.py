@@ -236,10 +236,20 @@ def test_a_word_of_a_glove_file_may_have_spaces(tmp_path):
 
 
 def test_classes_are_sorted_by_number_or_by_alphabet(tmp_path, load):
-    for labels, wanted in (("10 9 100", ("9", "10", "100")), ("dog apple cat", ("apple", "cat", "dog"))):
+    for labels, wanted in (
+        ("10 9 100", ("9", "10", "100")),
+        ("dog apple cat", ("apple", "cat", "dog")),
+        (f"{'7' * 5000} 8", ("8", "7" * 5000)),
+    ):
         path = tmp_path / f"{wanted[0]}.tsv"
         path.write_text("".join(f"{label}\ta few words\n" for label in labels.split() for _ in range(4)))
         assert load("tsv", path=path, test_fraction=0.25, embedding_dim=2).class_names == wanted
+
+
+def test_a_first_line_that_looks_like_a_header_is_said(load, tsv, tmp_path):
+    (tmp_path / "headed.tsv").write_text("label\tthe text\n" + tsv.read_text())
+    with pytest.warns(UserWarning, match="headed.tsv, line 1 looks like a header, no other line has the label 'label'"):
+        assert load("tsv", path=tmp_path / "headed.tsv", test_path=tsv).num_classes == 3
 
 
 def test_missing_embeddings_are_named(load, tsv):

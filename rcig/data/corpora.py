@@ -7,6 +7,8 @@ tsv         your own: the label, a tab, the text
 One line an example, UTF-8; TREC's official file has one line in Latin-1. IMDB is a TFDS set: see ``records``.
 """
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -71,8 +73,9 @@ def read_trec(location: Path, fine: bool) -> Corpus:
 def read_tsv(location: None, path: str = "", test_path: str = "", test_fraction: float = 0.0) -> Corpus:
     """Read your own lines ``label<TAB>text``; the test split is another file, or a stratified share (a fifth) of it.
 
-    Classes are the labels of ``path``, by number if they are numbers, else by alphabet. Raises UserError that names
-    the line for a missing tab, an empty text, what is not UTF-8, a test label that no training line has.
+    Classes are the labels of ``path``, by number if they are numbers, else by alphabet. Warns of what looks
+    like a header. Raises UserError that names the line for a missing tab, an empty text, what is not UTF-8, a test
+    label that no training line has.
     """
     if not path:
         raise UserError("data set 'tsv' needs path= a text file with lines label<TAB>text")
@@ -80,14 +83,27 @@ def read_tsv(location: None, path: str = "", test_path: str = "", test_fraction:
         raise UserError(f"test_path and test_fraction={test_fraction} exclude each other: give one of them")
     read = partial(_read, parse=_parse_tsv, rule="a label, a tab and a text")
     train = read(local_path(path))
-    classes = sorted(
-        {label for label, _ in train}, key=lambda label: (0, int(label), label) if label.isdecimal() else (1, 0, label)
-    )
+    _doubt_header(train, path)
+    classes = sorted({label for label, _ in train}, key=_by_number)
     if test_path:
         return _corpus(train, read(local_path(test_path)), classes)
     labels = np.array([classes.index(label) for label, _ in train])
     kept, held_out = stratified_split(labels, test_fraction or HELD_OUT)
     return _corpus([train[row] for row in kept], [train[row] for row in held_out], classes)
+
+
+def _doubt_header(examples: Sequence[_Example], path: str) -> None:
+    """Warn of a first line whose label no other line has, where labels come again."""
+    counts = Counter(label for label, _ in examples)
+    label = examples[0][0]
+    if counts[label] == 1 < max(counts.values()):
+        told = f"{path}, line 1 looks like a header, no other line has the label {label!r}: remove it if it is one"
+        warnings.warn(told, stacklevel=2)
+
+
+def _by_number(label: str) -> tuple[int, int, str]:
+    number = label.isdecimal() and len(label) <= 640  # `int` may refuse more digits
+    return (0, int(label), label) if number else (1, 0, label)
 
 
 def _parse_tsv(line: str) -> _Example:
