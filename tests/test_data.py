@@ -311,6 +311,17 @@ def test_what_is_no_picture_is_said(tmp_path, load):
     assert dataset.class_names == ("a", "b")
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_folders_of_classes_without_a_file_are_said(split, tmp_path, load):
+    parts = ("train/", "test/") if split else ("",)
+    write_tree(tmp_path, {f"{part}{c}/{row}.png": picture((4, 4)) for part in parts for c in "ab" for row in range(2)})
+    (tmp_path / parts[0] / "c" / "inner").mkdir(parents=True)
+    for _ in ("decoded", "from the cache"):
+        with pytest.warns(UserWarning, match=f"are empty and are left out: {parts[0]}c$"):
+            dataset = load("folder", path=tmp_path, **({} if split else {"test_fraction": 0.5}))
+    assert dataset.class_names == ("a", "b")
+
+
 def test_folders_of_classes_may_be_links_and_nested_but_not_hidden(tmp_path, load):
     elsewhere = {f"{row}.png": picture((4, 4), seed=row) for row in range(2)}
     here = {f"{place}/{row}.png": picture((4, 4)) for place in ("a/more", ".cache", "__MACOSX/a") for row in range(2)}

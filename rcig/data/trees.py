@@ -92,13 +92,31 @@ def read_folder(
         )
     if (root / "train").is_dir():
         split_already(path, test_fraction)
-        return _read(root, cache_dir, "splits", _list_splits, resolution)
-    below = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        raw = _read(root, cache_dir, "splits", _list_splits, resolution)
+        _say_empty([folder for part in ("train", "test", "val") for folder in _folders(root / part)], root)
+        return raw
+    below = _folders(root)
     splits = [path.name for path in below if path.name.lower() in _SPLITS and any(map(Path.is_dir, path.iterdir()))]
     if splits and len(splits) == len(below):
         raise UserError(f"folders {', '.join(sorted(splits))} in {root} look like splits; call them train and test")
     fraction = test_fraction or HELD_OUT
-    return _read(root, cache_dir, ("classes", fraction), partial(_list_classes, fraction), resolution)
+    raw = _read(root, cache_dir, ("classes", fraction), partial(_list_classes, fraction), resolution)
+    _say_empty(below, root)
+    return raw
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return the folders in one, sorted, if that is there; what begins with a dot does not count."""
+    found = root.iterdir() if root.is_dir() else ()
+    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+
+
+def _say_empty(folders: Sequence[Path], root: Path) -> None:
+    """Warn of somebody's folders of classes without any file, which no listing of files shows."""
+    empty = [path for path in folders if all(file.name.startswith(".") for file in cache.files_below(path))]
+    if empty:
+        names = ", ".join(path.relative_to(root).as_posix() for path in empty)
+        warnings.warn(f"folders of classes in {root} are empty and are left out: {names}", stacklevel=2)
 
 
 def _read(
