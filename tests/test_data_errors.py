@@ -97,7 +97,7 @@ def test_a_damaged_npz_is_a_user_error_or_a_sound_set(edits, cut, tmp_path, load
     assert_sound_or_refused(load, path)
 
 
-@pytest.mark.filterwarnings("ignore:.*look like images")
+@pytest.mark.filterwarnings("ignore:.*look like images", "ignore:.*are not in")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     inputs=hnp.arrays(
@@ -122,6 +122,12 @@ def test_examples_that_are_all_alike_are_refused_not_infinite(tmp_path, load):
 def test_channels_first_are_told(tmp_path, load):
     path = save(tmp_path / "torch.npz", inputs=np.zeros((4, 3, 6, 6), np.uint8), labels=np.array([0, 0, 1, 1]))
     with pytest.warns(UserWarning, match="here channels are last: transpose them"):
+        load("npz", path=path, test_fraction=0.5)
+
+
+def test_floats_of_bytes_are_told(tmp_path, load):
+    path = save(tmp_path / "bytes.npz", inputs=255 * np.ones((4, 6, 6, 3)), labels=np.array([0, 0, 1, 1]))
+    with pytest.warns(UserWarning, match=r"not in \[0, 1\] and are no pictures; if they are, divide by 255, or give"):
         load("npz", path=path, test_fraction=0.5)
 
 

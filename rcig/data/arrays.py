@@ -87,6 +87,9 @@ def _inputs(name: str, found: dict[str, np.ndarray], path: str) -> np.ndarray:
         if inputs.ndim > 4:
             raise UserError(f"{path}: {name} must be uint8 images (N, H, W) or (N, H, W, C), got shape {inputs.shape}")
         return inputs[..., None] if inputs.ndim == 3 else inputs
+    if inputs.ndim == 4 and inputs.shape[3] in (1, 3) and (inputs.min() < 0 or inputs.max() > 1):
+        told = f"{path}: {name} are not in [0, 1] and are no pictures; if they are, divide by 255, or give uint8"
+        warnings.warn(told, stacklevel=2)
     with np.errstate(over="ignore"):  # an overflow becomes Inf, which ``check`` refuses
         return inputs.astype(np.float32)
 
