@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from rcig import artefact, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
+from rcig.config_source import flat
 from rcig.data.raw import local_path
 from rcig.errors import UserError
 from rcig.files import check_plain, locked, write
@@ -89,6 +90,9 @@ def distill(config: ConfigDict, workdir: Path) -> artefact.Distilled:
         make = find("methods", config.method.name).make
         ends = isinstance(make, type) and not hasattr(make, "complete")  # with the loop; of a function one cannot know
         begun = _begun(workdir)
+        if begun is not None and begun.card["step"] == config.num_steps and (other := _judged_otherwise(begun, config)):
+            told = f"the set in {workdir} is finished and keeps the evaluation that it was made with"
+            warnings.warn(f"{told}; pass {' '.join(other)} to eval.py", stacklevel=2)
         if begun is not None and ends and _is_end(begun.card, config):
             return begun
         dataset = load_dataset(config)
@@ -212,6 +216,13 @@ def same_vectors(card: Mapping[str, Any], dataset: Dataset) -> bool:
 def _is_end(card: Mapping[str, Any], config: ConfigDict) -> bool:
     """Return whether a set is what a config's loop ends with; data from another place may be others."""
     return card["step"] == config.num_steps and card["config"].get("data") == config.data.to_dict()
+
+
+def _judged_otherwise(begun: artefact.Distilled, config: ConfigDict) -> list[str]:
+    """Return what a config says of the evaluation and a set's card says otherwise, as flags."""
+    sections = config.eval.to_dict(), begun.card["config"].get("eval", {})
+    now, before = (flat(json.loads(json.dumps(section))) for section in sections)  # tuples are lists in a card
+    return [f"--config.eval.{key}={value}" for key, value in now.items() if before.get(key, value) != value]
 
 
 def _holds(card: Mapping[str, Any], synthetic: Synthetic, new: Mapping[str, Any]) -> bool:

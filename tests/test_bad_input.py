@@ -216,7 +216,9 @@ def test_a_workdir_that_the_array_store_or_the_terminal_misreads(name, tmp_path)
 
 def test_another_evaluation_does_not_make_another_run(workdir, finished):
     flags = ("--config.eval.num_networks=1", "--config.eval_every=10", f"--workdir={workdir}")
-    assert call("distill_dataset", *PULL, *flags).status == 0
+    ended = call("distill_dataset", *PULL, *flags)
+    assert ended.status == 0 and "finished and keeps the evaluation" in ended.err
+    assert "; pass --config.eval.num_networks=1 to eval.py" in ended.err
     assert contents(workdir / "distilled") == contents(finished / "distilled")
 
 
