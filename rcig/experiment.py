@@ -167,13 +167,22 @@ def make_card(config: ConfigDict, dataset: Dataset, step: int) -> dict[str, Any]
 def _check_place(config: ConfigDict, workdir: Path) -> None:
     """Raise UserError for a workdir in a set, in a run's checkpoints, or among a folder's pictures: one class more."""
     check_plain(workdir)
-    for folder in (workdir.resolve(), *workdir.resolve().parents):
+    place = _resolved(workdir)
+    for folder in (place, *place.parents):
         kept = folder.name in ("distilled", "checkpoints") and (folder.parent / "config.json").is_file()
         if kept or (folder / "card.json").is_file():
             raise UserError(f"workdir {workdir} must not lie in {folder}, which is replaced as a whole; choose another")
     path = local_path(config.data.path)
-    if config.dataset == "folder" and config.data.path and workdir.resolve().is_relative_to(path.resolve()):
+    if config.dataset == "folder" and config.data.path and place.is_relative_to(_resolved(path)):
         raise UserError(f"workdir {workdir} must not lie in the data's folder {path}; it would be one class more")
+
+
+def _resolved(path: Path) -> Path:
+    """Return a path without links; raises UserError where these lead in a circle."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} must be a folder, not links in a circle ({error}); choose another") from None
 
 
 def check_data(dataset: Dataset, workdir: Path, card: Mapping[str, Any] | None = None) -> None:

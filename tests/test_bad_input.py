@@ -207,6 +207,12 @@ def test_a_workdir_within_what_a_run_replaces(workdir, place):
     assert "must not lie in" in line and "which is replaced as a whole" in line
 
 
+def test_a_workdir_that_is_a_link_to_itself(tmp_path):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    line = error_of(call("distill_dataset", *PULL, f"--workdir={tmp_path / 'circle'}"))
+    assert f"{tmp_path / 'circle'} must be a folder, not links in a circle" in line or "cannot write to" in line
+
+
 @pytest.mark.parametrize("name", ["lr[0.1]", "a*", "w\\x", "w\udcff"])
 def test_a_workdir_that_the_array_store_or_the_terminal_misreads(name, tmp_path):
     line = error_of(call("distill_dataset", *PULL, f"--workdir={tmp_path}/{name}"))
