@@ -176,12 +176,15 @@ def _reopen(path: Path, resume_step: int | None) -> list[dict[str, Any]]:
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """Return one line as a dict of numbers, or None if it is torn."""
+    """Return one line as a dict of numbers, or None if it is torn or of no time."""
     try:
         parsed = json.loads(line)
     except ValueError:
         return None
     if not isinstance(parsed, dict) or not isinstance(parsed.get("step"), int):
+        return None
+    seconds = parsed.get("seconds", 0.0)
+    if not isinstance(seconds, int | float) or not abs(seconds) <= sys.float_info.max:  # a NaN neither
         return None
     return {k: float(v) if isinstance(v, str) and v in _NOT_FINITE else v for k, v in parsed.items()}
 

@@ -44,6 +44,14 @@ def test_a_resumed_file_has_no_torn_and_no_double_lines(tmp_path):
     assert 2000.0 <= read[-1]["seconds"] < 2060.0
 
 
+@pytest.mark.parametrize("seconds", ["null", '"soon"', "[]", "NaN", "1e999", "9" * 400])
+def test_a_line_of_no_time_is_left_out(seconds, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "seconds": 2.5}}\n{{"step": 2, "seconds": {seconds}}}\n')
+    with metrics.MetricsWriter(tmp_path, resume_step=2) as writer:
+        writer.write(3, {})
+    assert [line["step"] for line in metrics.read(tmp_path)] == [1, 3]
+
+
 def test_tensorboard_files_lie_beside_where_it_is_installed(tmp_path):
     pytest.importorskip("tensorboardX")
     with metrics.MetricsWriter(tmp_path) as writer:
