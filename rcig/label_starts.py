@@ -90,13 +90,18 @@ def average_image_distances(dataset: Dataset, distance: str) -> np.ndarray:
     """Return distances (K, K) between the classes' mean training pictures.
 
     They are taken in [0, 1] (the reference: after standardisation, which matters for NRMSE and SSIM only).
-    Raises: UserError where examples are no pictures. Cost: K^2 distances, for SSIM about 0.5 ms each at 28x28.
+    Raises: UserError where examples are no pictures, or a distance is no number: NRMSE's of a black one.
+    Cost: K^2 distances, for SSIM about 0.5 ms each at 28x28.
     """
     shape = dataset.example_shape
     if len(shape) != 3 or min(shape[:2]) < 3:
         raise UserError(f"labels.name=AIDB compares pictures (H, W, C) of 3x3 or more, not {shape}; choose another")
     means = np.asarray(dataset.decode(class_means(dataset, range(dataset.num_classes))), np.float64)
-    return _pairwise(DISTANCES[distance], means)
+    with np.errstate(all="ignore"):  # what comes of it is refused
+        distances = _pairwise(DISTANCES[distance], means)
+    if not np.isfinite(distances).all():
+        raise UserError(f"labels.distance={distance} of these classes' mean pictures is not finite; choose another")
+    return distances
 
 
 def mean_square(a: np.ndarray, b: np.ndarray) -> float:

@@ -147,6 +147,9 @@ def test_bad_options(dataset, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             labels_of(dataset, name, **options)
+    black = make([[np.zeros((4, 4, 1))], [np.ones((4, 4, 1))]], "ab")
+    with pytest.raises(UserError, match="labels.distance=NRMSE of these classes' mean pictures is not finite"):
+        labels_of(black, "AIDB", distance="NRMSE")
     for shape in ((4,), (2, 2, 1)):
         with pytest.raises(UserError, match="AIDB compares pictures"):
             labels_of(make([[np.ones(shape)], [np.zeros(shape)]], "ab"), "AIDB")
