@@ -190,7 +190,9 @@ def check_data(dataset: Dataset, workdir: Path, card: Mapping[str, Any] | None =
 
     The first start writes down what they are, since of a set that is lost there is no card. Call it in `claimed`.
     """
-    path, now = workdir / ".data", {key: dataset.preprocessing.get(key) for key in ("data", "digest")}
+    path, told = workdir / ".data", dataset.preprocessing
+    vectors = told["digest"] if told["kind"] == "embedding" else None  # a whitening matrix's is this machine's
+    now = {"data": told.get("data"), "vectors": vectors}
     if not configs.has_results(workdir):
         if sharding.is_writer():
             write(path, (json.dumps(now) + "\n").encode())
