@@ -34,12 +34,12 @@ def main() -> None:
     flags, overrides = parser.parse_known_args()
     command.tune_allocator()
 
+    from rcig import cluster, experiment, sharding
     from rcig import config as configs
-    from rcig import experiment, sharding
 
     config = configs.load(flags.config, overrides)
     command.set_up_jax(config.precision, config.x64)
-    if not sharding.connect(flags.coordinator, flags.num_processes, flags.process_id):
+    if not cluster.connect(flags.coordinator, flags.num_processes, flags.process_id):
         command.one_device_a_core()
     experiment.distill(config, flags.workdir)
     if sharding.is_writer():

@@ -13,7 +13,7 @@ import numpy as np
 import toy
 from plugins.pull import Pull
 
-from rcig import lookup, loop, sharding
+from rcig import cluster, lookup, loop, sharding
 from rcig.data import streaming
 
 RCIG = {"batch_size": 16, "pool_size": 2, "pool_max_steps": 2}
@@ -23,7 +23,7 @@ def main(
     name: str, process_id: int, num_processes: int, port: str, workdir: Path, num_steps: int, resident: int
 ) -> None:
     if num_processes > 1:
-        sharding.connect(f"127.0.0.1:{port}", num_processes, process_id)
+        cluster.connect(f"127.0.0.1:{port}", num_processes, process_id)
     assert jax.device_count() == num_processes
     rcig = lookup.find("methods", "rcig").make(toy.model(activation="softplus", depth=1), **RCIG)
     method = {"rcig": rcig, "pull": Pull(toy.model(), batch_size=16)}[name]

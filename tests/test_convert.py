@@ -74,7 +74,8 @@ def test_pixels_of_another_scale_become_pictures_by_contrast(digits, tmp_path):
     np.savez(tmp_path / "data.npz", inputs=255 * digits.decode(digits.train.inputs), labels=digits.train.labels)
     data = ["--config.dataset=npz", f"--config.data.path={tmp_path / 'data.npz'}"]
     config = configs.load("quickstart", data)
-    dataset = experiment.load_dataset(config)
+    with pytest.warns(UserWarning, match="not in .0, 1. and are no pictures"):
+        dataset = experiment.load_dataset(config)
     artefact.save(tmp_path / "set", experiment.make_start(config, dataset), experiment.make_card(config, dataset, 0))
     ended = call("rcig.convert", tmp_path / "set", tmp_path / "pictures")
     assert ended.status == 0 and "10 pictures in" in ended.out and "shown as 0 … 1" in ended.out, ended.err

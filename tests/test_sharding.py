@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcig import sharding
+from rcig import cluster, sharding
 from rcig.chunks import mean_rows, spread_rows
 from rcig.errors import UserError
 
@@ -106,4 +106,4 @@ def test_a_process_joins_others_only_where_there_are_any(variables, joins, monke
     monkeypatch.setattr(jax.distributed, "initialize", lambda: joined.append(True))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert sharding.connect() == joins == bool(joined)
+    assert cluster.connect() == joins == bool(joined)
