@@ -45,9 +45,13 @@ class _Parser(argparse.ArgumentParser):
 
 def place(text: str) -> Path:
     """Return the path that a flag names; its ~ is the home folder, it is not empty and no URL."""
-    path = Path(os.path.expanduser(text))  # Path's own raises where there is no such user
+    path = Path(os.path.expanduser(text))
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text} is no path on this machine; mount it, or give a local path")
+    if text.startswith("~") and str(path).startswith("~"):
+        raise argparse.ArgumentTypeError(
+            f"{text}: there is no user {path.parts[0][1:]}; write ./{text} for such a name"
+        )
     if not text or not is_text(text) or any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise argparse.ArgumentTypeError(
             "a path must not be empty, nor other than UTF-8, nor a name in it longer than 255 bytes"

@@ -136,7 +136,7 @@ FLAGS = {
         "--config.eval_every=1",
     ): "eval_every must be 0: protocol soft_labels wants",
     ("--config=~nobody-of-this-name/a.py", "--workdir=x"): "unknown config '~nobody-of-this-name/a.py'",
-    ("--config=quickstart", "--workdir=~nobody-of-this-name/" + "x" * 300): "longer than 255 bytes",
+    ("--config=quickstart", "--workdir=~nobody-of-this-name/x"): "there is no user nobody-of-this-name",
     ("--config=quikstart", "--workdir=x"): "unknown config 'quikstart'; did you mean 'quickstart'?",
     ("--config=configs/quikstart.py", "--workdir=x"): "did you mean 'quickstart'?",
     ("--config=nowhere/config.json", "--workdir=x"): "cannot read config nowhere/config.json",
