@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rcig.errors import UserError, unknown
-from rcig.files import is_text
+from rcig.files import is_text, local_path
 
 if TYPE_CHECKING:  # what imports jax comes after `tune_allocator`
     from ml_collections import ConfigDict
@@ -45,9 +45,10 @@ class _Parser(argparse.ArgumentParser):
 
 def place(text: str) -> Path:
     """Return the path that a flag names; its ~ is the home folder, it is not empty and no URL."""
-    path = Path(os.path.expanduser(text))
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text} is no path on this machine; mount it, or give a local path")
+    try:
+        path = local_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     if text.startswith("~") and str(path).startswith("~"):
         raise argparse.ArgumentTypeError(
             f"{text}: there is no user {path.parts[0][1:]}; write ./{text} for such a name"

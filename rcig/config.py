@@ -30,9 +30,7 @@ _CHOICES = {
 }
 # what holds for a method holds for its evaluation, unless that says otherwise
 _SHARED = ("networks", "networks_seed", "steps", "label_softmax", "attack", "flip", "kernel", "depth", "ridge")
-# how networks learn from a set, by the standard protocol and those that stand on it
-_RECIPE = ("num_steps", "num_epochs", "augmented_epochs", "loss", "optimiser", "learning_rate", "warmup_steps")
-_RECIPE += ("weight_decay", "batch_size")
+_ASKING = ("num_networks", "plain", "test_chunk")  # of the standard protocol: how many are asked, not how taught
 _SIGNED = ("labels.add",)  # numbers that may be negative
 _BYTES = ("max_resident_bytes", "method.budget")  # numbers that may be larger than jax's integers
 _JUDGED = ("dataset", "data.", "preprocessing", "labels.", "precision", "x64", "eval.model.")  # an evaluation's fields
@@ -170,7 +168,8 @@ def _kept(protocol: Any, fields: Fields) -> tuple[str, ...]:
     kept = ("eval.preset",) if stays else ()
     if after != now.preset or after not in _presets("standard"):
         return kept
-    return kept + tuple(f"eval.{name}" for name in _RECIPE if fields.get(f"eval.{name}", now[name]) != now[name])
+    recipe = [name for name in _defaults(find("rcig.evaluation", "standard")) if name not in _ASKING]
+    return kept + tuple(f"eval.{name}" for name in recipe if fields.get(f"eval.{name}", now[name]) != now[name])
 
 
 def _presets(protocol: Any) -> dict[str, dict[str, Any]]:

@@ -16,9 +16,8 @@ from rcig import artefact, data, label_starts, loop, metrics, render, sharding
 from rcig import config as configs
 from rcig.card import new_card, seal
 from rcig.config_source import flat
-from rcig.data.raw import local_path
 from rcig.errors import UserError
-from rcig.files import check_plain, locked, write
+from rcig.files import check_plain, local_path, locked, write
 from rcig.initialize import initialize
 from rcig.lookup import find
 from rcig.render_schedule import write_schedule

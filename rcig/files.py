@@ -49,6 +49,19 @@ def check_plain(folder: Path) -> None:
         )
 
 
+def local_path(text: str | Path) -> Path:
+    """Return the path that a text names; its ~ is the home folder, if there is one. Raises UserError for a URL."""
+    if "://" in str(text):
+        raise UserError(f"{text} is no path on this machine; mount it, or give a local path")
+    return Path(os.path.expanduser(text))  # Path's own raises where there is no such user
+
+
+def home() -> Path | None:
+    """Return the home folder; None where the user is unknown, as in containers."""
+    found = os.path.expanduser("~")
+    return None if found == "~" else Path(found)
+
+
 def is_text(name: str) -> bool:
     """Return whether a name of a file is UTF-8."""
     return not any("\udc80" <= letter <= "\udcff" for letter in name)  # what Python makes of other bytes

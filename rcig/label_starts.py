@@ -20,8 +20,8 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from rcig.data import embeddings
-from rcig.data.raw import local_path
 from rcig.errors import UserError, unknown
+from rcig.files import local_path
 from rcig.initialize import class_means, groups
 from rcig.losses import centred_targets
 from rcig.types import Array, Dataset, Key, Synthetic

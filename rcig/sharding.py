@@ -94,9 +94,8 @@ def share(fn: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
     layout = _traced.get()
     if not in_parts():
         return spread(lambda _, rows: fn(rows))((), rows)
-    count, each = count_rows(rows), -(-count_rows(rows) // layout.mesh.size)
-    at = np.minimum(np.arange(each * layout.mesh.size), count - 1)  # the last row counts again
-    mine = jax.lax.dynamic_slice_in_dim(jnp.asarray(at), jax.lax.axis_index(_AXIS) * each, each)
+    count = count_rows(rows)
+    mine = jnp.asarray(_even(count, layout.mesh.size).reshape(layout.mesh.size, -1))[jax.lax.axis_index(_AXIS)]
     parts = fn(jax.tree.map(lambda a: a[mine], rows))
     return jax.tree.map(lambda a: a[:count], jax.lax.all_gather(parts, _AXIS, tiled=True))
 
@@ -250,11 +249,16 @@ def over_devices(fn: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
 def _in_parts(fn: Callable, mesh: Mesh, params: PyTree, rows: PyTree) -> PyTree:
     """Return ``fn(params, rows)`` from every device's part; the last row counts again where they are not even."""
     count = count_rows(rows)
-    at = np.minimum(np.arange(-(-count // mesh.size) * mesh.size), count - 1)
+    at = _even(count, mesh.size)
     if len(at) == count:
         return _shared(fn, mesh, P(_AXIS))(params, rows)
     parts = _shared(fn, mesh, P(_AXIS))(params, jax.tree.map(lambda a: a[at], rows))
     return jax.tree.map(lambda a: a[:count], parts)
+
+
+def _even(count: int, parts: int) -> np.ndarray:
+    """Return the numbers of rows in equal parts, the last row again and again where they are not even."""
+    return np.minimum(np.arange(-(-count // parts) * parts), count - 1)
 
 
 def _sharing() -> Mesh | None:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from rcig.data import cache, preprocess, sources
-from rcig.data.raw import fingerprint, local_path
+from rcig.data.raw import fingerprint
 from rcig.errors import UserError
+from rcig.files import local_path
 from rcig.types import Batch, Dataset
 
 __all__ = ["load"]

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rcig.data.raw import HELD_OUT, Raw, local_path, one_line, split, split_already
+from rcig.data.raw import HELD_OUT, Raw, one_line, split, split_already
 from rcig.errors import UserError
+from rcig.files import local_path
 
 _WHOLE = {"inputs", "labels"}
 _SPLIT = {"train_inputs", "train_labels", "test_inputs", "test_labels"}

@@ -21,6 +21,7 @@ from typing import IO, NoReturn
 import numpy as np
 
 from rcig.errors import UserError
+from rcig.files import home
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -33,8 +34,7 @@ def default_folder() -> Path:
     """Return the folder of the environment variable RCIG_CACHE, else ~/.cache/rcig; a temporary one of no home."""
     if named := os.environ.get("RCIG_CACHE"):
         return Path(os.path.expanduser(named))
-    home = os.path.expanduser("~")  # itself where the user is unknown, as in containers
-    return Path(tempfile.gettempdir(), f"rcig-{os.getuid()}") if home == "~" else Path(home, ".cache", "rcig")
+    return folder / ".cache" / "rcig" if (folder := home()) else Path(tempfile.gettempdir(), f"rcig-{os.getuid()}")
 
 
 def remember(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:

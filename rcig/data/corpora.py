@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rcig.data.raw import HELD_OUT, local_path, stratified_split
+from rcig.data.raw import HELD_OUT, stratified_split
 from rcig.errors import UserError
+from rcig.files import local_path
 
 SST5 = ("sst_train.txt", "sst_test.txt")
 SST5_URL = (

@@ -1,7 +1,5 @@
 """A data set as its source has it: pixels or numbers, integer labels, class names; checked, not preprocessed."""
 
-import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,13 +27,6 @@ class Raw(NamedTuple):
         return self.train_inputs.dtype == np.uint8 or (
             self.train_inputs.ndim == 4 and all(_in_unit_interval(x) for x in (self.train_inputs, self.test_inputs))
         )
-
-
-def local_path(text: str | Path) -> Path:
-    """Return the path that a text names; its ~ is the home folder, if there is one. Raises UserError for a URL."""
-    if "://" in str(text):
-        raise UserError(f"{text} is no path on this machine; mount it, or give a local path")
-    return Path(os.path.expanduser(text))  # Path's own raises where there is no such user
 
 
 def fingerprint(raw: Raw) -> str:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rcig.data import arrays, corpora, records, text, trees, usps
-from rcig.data.raw import Raw, check, local_path, split
+from rcig.data.raw import Raw, check, split
 from rcig.errors import UserError, unknown
+from rcig.files import home, local_path
 
 
 class Source(NamedTuple):
@@ -41,10 +42,9 @@ def default_data_dir() -> Path:
     """Return the folder of the environment variable TFDS_DATA_DIR, else ~/tensorflow_datasets; UserError of no home."""
     if named := os.environ.get("TFDS_DATA_DIR"):
         return local_path(named)
-    home = os.path.expanduser("~")  # itself where the user is unknown, as in containers
-    if home == "~":
-        raise UserError("prepared data sets are sought in ~/tensorflow_datasets, but ~ is unknown; set TFDS_DATA_DIR")
-    return Path(home, "tensorflow_datasets")
+    if folder := home():
+        return folder / "tensorflow_datasets"
+    raise UserError("prepared data sets are sought in ~/tensorflow_datasets, but ~ is unknown; set TFDS_DATA_DIR")
 
 
 def find(name: str) -> Source:

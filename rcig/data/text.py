@@ -20,8 +20,9 @@ import numpy as np
 
 from rcig.data.corpora import Corpus
 from rcig.data.embeddings import from_file, trained
-from rcig.data.raw import Raw, local_path
+from rcig.data.raw import Raw
 from rcig.errors import UserError
+from rcig.files import local_path
 from rcig.types import Array
 
 OPTIONS = ("vocabulary", "length", "embedding_dim", "embeddings")

@@ -14,9 +14,9 @@ import numpy as np
 
 from rcig.data import archives, cache, images
 from rcig.data.archives import Tree
-from rcig.data.raw import HELD_OUT, Raw, local_path, split_already, stratified_split, to_arrays
+from rcig.data.raw import HELD_OUT, Raw, split_already, stratified_split, to_arrays
 from rcig.errors import UserError
-from rcig.files import is_text
+from rcig.files import is_text, local_path
 
 IMAGENETTE = {
     "n01440764": "tench",
