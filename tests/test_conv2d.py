@@ -77,7 +77,9 @@ def test_wide_convolutions_and_their_kernel_gradients_equal_lax(case):
             assert jnp.max(jnp.abs(a - b)) <= 1e-11 * jnp.max(jnp.abs(b))
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 2), (1, 0))])
+@pytest.mark.parametrize(
+    "padding", [*(pytest.param(pad, marks=pytest.mark.slow) for pad in ("SAME", "VALID")), ((0, 2), (1, 0))]
+)
 def test_large_kernels_keep_the_order_of_their_channels(padding):
     (x, k), _ = operands(4, (10, 9), (3, 3), (256, 512))
     assert k[0, 0].size >= _winograd._LARGE and _winograd.suits(k.shape, reference(x, k, padding).shape)

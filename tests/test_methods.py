@@ -62,8 +62,10 @@ SMALL = {
 TEACHERS = ("lpld", "rded")  # want batch norm
 CASES = [(name, number) for name in lookup.names("methods") for number in range(len(SMALL.get(name, [{}])))]
 # pmap is the same function under another transformation: one method of every kind in the fast suite
-FAST_PMAP = [("rcig", 0), ("distribution_matching", 0), ("lpld", 1), ("trajectory_matching", 0)]
-LAYOUTS = [(case, "jit") for case in CASES] + [
+FAST_PMAP = [("rcig", 0), ("distribution_matching", 0), ("lpld", 1)]
+# other options that share their work out over devices as the first ones do
+AS_FIRST = [("frepo", 1), ("frepo", 2), ("gradient_matching", 1), ("rcig", 1), ("rfad", 1), ("trajectory_matching", 1)]
+LAYOUTS = [pytest.param(case, "jit", marks=[pytest.mark.slow] * (case in AS_FIRST)) for case in CASES] + [
     pytest.param(case, "pmap", marks=[] if case in FAST_PMAP or case[0] not in SMALL else pytest.mark.slow)
     for case in CASES
 ]

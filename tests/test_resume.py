@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import RCIG, call, finish, run, start
+from commands import PULL, RCIG, call, finish, run, start
 
 from rcig import artefact, metrics
 
 
-def flags(workdir: Path, num_steps: int) -> tuple[str, ...]:
+def flags(workdir: Path, num_steps: int, method: tuple[str, ...] = RCIG) -> tuple[str, ...]:
     """Return a run that saves after every five steps, so that most of its time is spent in saves."""
-    return (*RCIG, f"--config.num_steps={num_steps}", "--config.checkpoint_every=5", f"--workdir={workdir}")
+    return (*method, f"--config.num_steps={num_steps}", "--config.checkpoint_every=5", f"--workdir={workdir}")
 
 
 def names(folder: Path) -> list[str]:
@@ -77,7 +77,7 @@ def test_a_run_survives_a_kill(tmp_path):
 
 def test_a_finished_run_goes_on_to_more_steps(tmp_path):
     for name, num_steps in (("whole", 20), ("longer", 10), ("longer", 20)):
-        ended = call("distill_dataset", *flags(tmp_path / name, num_steps))
+        ended = call("distill_dataset", *flags(tmp_path / name, num_steps, PULL))
         assert ended.status == 0 and ("resumed from step 10" in ended.err) == (name == "longer" and num_steps == 20)
     whole, longer = (artefact.load(tmp_path / name).card for name in ("whole", "longer"))
     assert whole["arrays"] == longer["arrays"] and longer["step"] == longer["config"]["num_steps"] == 20

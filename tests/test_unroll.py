@@ -157,7 +157,12 @@ def network(name):
 
 
 @pytest.mark.parametrize(
-    "name, modes", [("batch norm", ["mix"]), ("transformer", ["mix"]), ("dropout", ["mix", "block"])]
+    "name, modes",
+    [
+        ("batch norm", ["mix"]),
+        pytest.param("transformer", ["mix"], marks=pytest.mark.slow),
+        ("dropout", ["mix", "block"]),
+    ],
 )
 def test_modes_agree_for_networks_with_more_than_parameters(name, modes):
     """As methods call them, inside jit, for several networks; every mode sees the same statistics and dropout."""
