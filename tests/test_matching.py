@@ -224,21 +224,24 @@ def test_training_is_plain_gradient_descent_on_the_classes():
 def test_training_draws_rows_and_augments_them():
     """Of ten rows a class, minibatches of four: the whole step again, from the same key, by hand."""
     method = gradient_matching.make(shallow(), augmentation=DSA, network_batch_size=4, network_epochs=1)
+    augmented = jax.jit(augment.find(DSA))
     start, key = toy.synthetic(10), jax.random.key(3)
-    network = pool.fresh(jax.random.key(1), shallow().init, optax.sgd(0.01))
-    trained = method._train(key, network, start)
+    network = jax.jit(lambda key: pool.fresh(key, shallow().init, optax.sgd(0.01)))(jax.random.key(1))
+    trained = jax.jit(method._train)(key, network, start)
     params, seen = network.variables["params"], []
+
+    @jax.jit
+    @jax.grad
+    def gradient(params, inputs, labels):
+        logits = shallow().apply({"params": params}, inputs, True, None)[0].logits
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
     for t in range(10 * K // 4 + bool(10 * K % 4)):
         key_rows, key_augment, _ = jax.random.split(jax.random.fold_in(key, t), 3)
         rows = sampling.iid(key_rows, 10 * K, 4)
         seen += rows.tolist()
-        inputs, labels = augment.find(DSA)(key_augment, start.inputs[rows]), rows // 10
-
-        def loss(params, inputs=inputs, labels=labels):
-            logits = shallow().apply({"params": params}, inputs, True, None)[0].logits
-            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-
-        params = jax.tree.map(lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params))
+        slope = gradient(params, augmented(key_augment, start.inputs[rows]), rows // 10)
+        params = jax.tree.map(lambda p, g: p - 0.01 * g, params, slope)
     assert len({*seen}) > 10 * K // 2
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(trained.variables["params"]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)

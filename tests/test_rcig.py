@@ -46,7 +46,7 @@ def test_the_outer_loss_is_platts_on_the_regression_less_the_margin_of_the_label
     problem = PROBLEMS["convexified"](*options)
     tau = jax.tree.map(lambda a: 0.05 * jnp.sin(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), problem.base)
 
-    seen = lambda x: map(np.asarray, linearize.tangent(problem.network(x), problem.base, tau))
+    seen = lambda x: map(np.asarray, jax.jit(lambda x: linearize.tangent(problem.network(x), problem.base, tau))(x))
     x, y = psi.inputs, np.asarray(psi.labels)
     if flip:
         x, y = jnp.concatenate([x, x[:, :, ::-1]]), np.concatenate([y, y])
@@ -57,7 +57,7 @@ def test_the_outer_loss_is_platts_on_the_regression_less_the_margin_of_the_label
     labels = np.sort(np.asarray(psi.labels), 1)
     margin = np.mean(np.minimum(labels[:, -1] - labels[:, -2], 1 / (2 * K)))
     expected = -np.mean(log_p[np.arange(24), problem.batch.labels]) - margin
-    loss, accuracy = problem.outer_loss(tau, psi)
+    loss, accuracy = jax.jit(problem.outer_loss)(tau, psi)
     np.testing.assert_allclose(loss, expected, rtol=1e-9)
     assert accuracy == np.mean(np.argmax(logits, 1) == problem.batch.labels)
     assert 0 < margin < 1 / (2 * K) or np.any(labels[:, -1] - labels[:, -2] < 1 / (2 * K))
