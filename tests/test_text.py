@@ -191,6 +191,21 @@ def test_a_glove_file_gives_its_vectors_and_zeros_to_the_rest(load, tsv, tmp_pat
     assert {"embeddings": "glove.txt", "dim": 3, "words_found": 4}.items() <= dataset.preprocessing.items()
 
 
+def test_other_texts_give_their_vectors_to_the_words_that_they_have(load, tsv, tmp_path):
+    (tmp_path / "sst5").mkdir()
+    for part, said in (("train", "films love films love rain"), ("test", "hate hate hate")):
+        (tmp_path / f"sst5/sst_{part}.txt").write_text(f"__label__1\t{said}\n")
+    one, two = (load("tsv", path=tsv, data_dir=tmp_path, embeddings=name) for name in ("sst5", "sst5+sst5"))
+    words = {word: vector for word, vector in zip(one.decode.__self__.words, one.train.inputs.table, strict=True)}
+    assert words["films"].any() and words["love"].any() and not words["hate"].any()  # known to the test split alone
+    np.testing.assert_allclose(two.train.inputs.table, one.train.inputs.table, atol=1e-5)
+    assert one.preprocessing["embeddings"] == "PPMI and SVD of the train splits of sst5"
+    with pytest.raises(UserError, match="data set 'imdb' not found.*prepare imdb"):
+        load("tsv", path=tsv, data_dir=tmp_path, embeddings="sst5+imdb")
+    with pytest.raises(UserError, match="embeddings .*sst5.imbd cannot be read.*or name texts as in imdb.sst5"):
+        load("tsv", path=tsv, data_dir=tmp_path, embeddings="sst5+imbd")
+
+
 def test_vectors_are_written_as_a_glove_file(load, tsv, tmp_path, monkeypatch):
     monkeypatch.setenv("RCIG_CACHE", str(tmp_path / "cache"))
     vectors = lambda *flags: commands.call("rcig.data.__main__", "vectors", *flags)

@@ -123,7 +123,9 @@ def from_file(path: Path, words: Sequence[str], dim: int = 0) -> tuple[np.ndarra
                 if word in number_of:
                     found[number_of[word]] = _vector(numbers, where)
     except OSError as error:
-        raise UserError(f"embeddings {path} cannot be read ({error.strerror}): check the path") from None
+        raise UserError(
+            f"embeddings {path} cannot be read ({error.strerror}): check the path, or name texts as in imdb+sst5"
+        ) from None
     if not found:
         raise UserError(
             f"{path} has none of the {len(words)} words of the data set: use one of its language, lower case"

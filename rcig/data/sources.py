@@ -25,7 +25,8 @@ class Source(NamedTuple):
 
     ``read(location, cache_dir, **options)`` returns it raw; ``locate(data_dir)`` is its newest copy or None, and absent
     where nothing needs finding; ``sought`` says what ``locate`` looks for. ``tfds`` is the set's name there; ``url`` is
-    the archive of a set that TFDS does not prepare, or where its ``files`` are, to be kept in ``folder``.
+    the archive of a set that TFDS does not prepare, or where its ``files`` are, to be kept in ``folder``. Of texts that
+    are found so, ``corpus(location)`` returns the words.
     """
 
     read: Callable[..., Raw]
@@ -36,6 +37,7 @@ class Source(NamedTuple):
     tfds: str = ""
     files: tuple[str, ...] = ()
     folder: str = ""
+    corpus: Callable[..., corpora.Corpus] | None = None
 
 
 def default_data_dir() -> Path:
@@ -68,13 +70,29 @@ def read(name: str, data_dir: Path | None, cache_dir: Path, options: Mapping[str
     resolution = options.get("resolution")
     if resolution is not None and not (isinstance(resolution, int) and resolution > 0):
         raise UserError(f"resolution must be a positive number of pixels, got {resolution!r}: use e.g. 32")
-    location = None
-    if source.locate:
-        data_dir = data_dir or default_data_dir()
-        location = source.locate(data_dir)
-        if location is None:
-            raise _missing(name, source, data_dir)
+    location = _located(name, source, data_dir)
+    if others := _named_texts(str(options.get("embeddings", "")), data_dir):
+        options = {**options, "others": others}
     return check(source.read(location, cache_dir, **options), where=f"data set {name!r}")
+
+
+def _located(name: str, source: Source, data_dir: Path | None) -> Path | None:
+    if not source.locate:
+        return None
+    data_dir = data_dir or default_data_dir()
+    if location := source.locate(data_dir):
+        return location
+    raise _missing(name, source, data_dir)
+
+
+def _named_texts(embeddings: str, data_dir: Path | None) -> list[str]:
+    """Return the training texts of ``imdb+sst5``; nothing where a part is no text's name, as in the path of a file."""
+    texts = []
+    for name in embeddings.split("+"):
+        if name not in SOURCES or not (corpus := SOURCES[name].corpus):
+            return []
+        texts += corpus(_located(name, SOURCES[name], data_dir)).train_texts
+    return texts
 
 
 def read_digits(location: None, cache_dir: Path) -> Raw:
@@ -116,10 +134,10 @@ def _tree(read: Callable[..., Raw], options: tuple[str, ...], stem: str, url: st
     return Source(read, options, partial(trees.locate, stem), f"{stem}, {stem}*.zip, .tar, .tar.gz or .tgz", url)
 
 
-def _texts(read: Callable[..., corpora.Corpus], folder: str, files: tuple[str, ...], url: str) -> Source:
+def _texts(corpus: Callable[..., corpora.Corpus], folder: str, files: tuple[str, ...], url: str) -> Source:
     locate = partial(corpora.locate, folder, files)
     sought = " and ".join(f"{folder}/{file}" for file in files)
-    return Source(partial(text.read, read), text.OPTIONS, locate, sought, url, "", files, folder)
+    return Source(partial(text.read, corpus), text.OPTIONS, locate, sought, url, "", files, folder, corpus)
 
 
 _FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
@@ -158,6 +176,7 @@ SOURCES: dict[str, Source] = {
         read=partial(text.read, records.read_texts, vocabulary=10_000, length=200),
         options=text.OPTIONS,
         tfds="imdb_reviews",
+        corpus=records.read_texts,
     ),
     "sst5": _texts(corpora.read_sst5, "sst5", corpora.SST5, corpora.SST5_URL),
     "trec6": _texts(partial(corpora.read_trec, fine=False), "trec", corpora.TREC, corpora.TREC_URL),

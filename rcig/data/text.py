@@ -31,6 +31,7 @@ UNKNOWN, PAD = range(len(SPECIALS))
 
 _DEFAULT_DIM = 100
 _BLOCK = 256  # vectors decoded at a time
+_BORROWED = 40_000  # words of other texts, the most frequent ones, that tell what one's own mean
 
 
 @jax.tree_util.register_dataclass
@@ -115,6 +116,7 @@ def read(
     length: int = 30,
     embedding_dim: int = 0,
     embeddings: str = "",
+    others: Sequence[str] = (),
     **options: Any,
 ) -> Raw:
     """Read a corpus as sentences (N, length) of word numbers, with the ``Embedding`` that says what these mean.
@@ -124,6 +126,7 @@ def read(
       vocabulary: number of words, <unk> and <pad> among them; 0: all words of the train split.
       embedding_dim: numbers a word; 0: as many as the file has, else 100.
       embeddings: a GloVe text file; empty: vectors are trained on the train split, see ``rcig.data.embeddings``.
+      others: texts on which they are trained instead, those that ``embeddings`` names.
     Raises UserError for options out of range, and what the readers refuse. Cost: IMDB about 8 s on two busy cores, and
     12 s more the first time, when its vectors are trained.
     """
@@ -131,10 +134,14 @@ def read(
     texts = corpus(location, **options)
     words = most_frequent(texts.train_texts, vocabulary)
     train, test = (list(number(part, words)) for part in (texts.train_texts, texts.test_texts))
-    if embeddings:
+    dim = embedding_dim or _DEFAULT_DIM
+    if others:
+        table, told = _borrowed(others, words, dim, cache_dir)
+        told |= {"embeddings": f"PPMI and SVD of the train splits of {embeddings}"}
+    elif embeddings:
         table, told = from_file(local_path(embeddings), words, embedding_dim)
     else:
-        table, told = trained(train, len(words), embedding_dim or _DEFAULT_DIM, cache_dir)
+        table, told = trained(train, len(words), dim, cache_dir)
     table[: len(SPECIALS)] = 0  # whatever a file, or texts that hold these very words, say of them
     told |= {"vocabulary": len(words), "length": length, "dim": table.shape[1], "words": "lower case, by whitespace"}
     return Raw(
@@ -145,6 +152,15 @@ def read(
         np.array(texts.class_names),
         Embedding(words, table, told),
     )
+
+
+def _borrowed(
+    texts: Sequence[str], words: Sequence[str], dim: int, cache_dir: Path
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the vectors (V, dim) of words as other texts use them, zeros for what these do not have, and how made."""
+    company = tuple(dict.fromkeys([*words, *most_frequent(texts, _BORROWED)]))
+    table, told = trained(list(number(texts, company)), len(company), dim, cache_dir)
+    return table[: len(words)], told
 
 
 def tokenise(text: str) -> list[str]:
