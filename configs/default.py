@@ -19,9 +19,7 @@ def get_config() -> ConfigDict:
     config.data.test_fraction = 0.0  # npz, folder, tsv without a test split, usps: the share held out, stratified
     config.data.vocabulary = 0  # texts: number of words, the most frequent ones; the others are <unk>
     config.data.length = 0  # texts: words a sentence; longer ones are cut, shorter ones padded
-    config.data.embeddings = (
-        ""  # texts: a GloVe file; or imdb+sst5, whose train splits give the vectors; empty: its own
-    )
+    config.data.embeddings = ""  # texts: a GloVe file, or imdb+sst5: vectors of their train splits; empty: of its own
     config.data.embedding_dim = 0  # texts: numbers a word
     config.preprocessing = (
         "default"  # none, standard, zca, dc_standard, mtt_zca, mtt_standard; default: what RCIG uses for the data set
