@@ -81,9 +81,11 @@ def test_wide_convolutions_and_their_kernel_gradients_equal_lax(case):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 2), (1, 0))])
-def test_large_kernels_keep_the_order_of_their_channels(padding, monkeypatch):
-    monkeypatch.setattr(_winograd, "_LARGE", 32 * 48)
-    (x, k), _ = operands(4, (10, 9), (3, 3), (32, 48))
+@pytest.mark.parametrize("channels", [(32, 48), pytest.param((256, 512), marks=pytest.mark.slow)])
+def test_large_kernels_keep_the_order_of_their_channels(channels, padding, monkeypatch):
+    if channels == (32, 48):
+        monkeypatch.setattr(_winograd, "_LARGE", 32 * 48)
+    (x, k), _ = operands(4, (10, 9), (3, 3), channels)
     assert k[0, 0].size >= _winograd._LARGE and _winograd.suits(k.shape, reference(x, k, padding).shape)
     gradient = lambda conv: jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, padding))), (0, 1))
     for a, b in zip(*(jax.jit(gradient(conv))(x, k) for conv in (conv2d, reference)), strict=True):

@@ -132,7 +132,9 @@ def meta(convexified, psi, solvers=TIGHT):
     return implicit.meta_gradient(convexified.inner_loss, convexified.outer_loss, tau, psi, inverse_hvp(0.0, tau))
 
 
-@pytest.mark.parametrize("flip, chunk, solve", [(False, 0, 0), (True, 4, 0), (True, 0, 5)])
+@pytest.mark.parametrize(
+    "flip, chunk, solve", [(False, 0, 0), pytest.param(True, 0, 0, marks=pytest.mark.slow), (True, 4, 0), (True, 0, 5)]
+)
 def test_meta_gradient_equals_central_differences_of_the_converged_problem(flip, chunk, solve):
     convexified = problem(flip=flip, sampling=Sampling(chunk=chunk, solve=solve))
     start = psi(2)

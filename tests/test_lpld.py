@@ -253,18 +253,20 @@ def kill_at(number, do):
     return kill
 
 
-def test_a_teacher_goes_on_within_its_training_and_learns_from_the_host_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [pytest.param(loop._Resident, marks=pytest.mark.slow), loop._Streamed])
+def test_a_teacher_goes_on_within_its_training_and_learns_from_the_host_too(kind, tmp_path, monkeypatch):
     recipe = Recipe(25, 16, "cross_entropy", "adam", 1e-2, augmentation="dsa:crop")
     train = partial(teach, KEY, toy.model(norm="batch"), toy.dataset(), recipe)
-    resident = train(tmp_path / "resident")
-    monkeypatch.setattr(loop.Layout, "memory", 0)
-    streamed = train(tmp_path / "streamed")
+    other = train(tmp_path / "resident")
+    if kind is loop._Streamed:
+        monkeypatch.setattr(loop.Layout, "memory", 0)
+    whole = train(tmp_path / "whole")
     with monkeypatch.context() as fatal, pytest.raises(Killed):
-        fatal.setattr(loop._Streamed, "advance", kill_at(3, loop._Streamed.advance))
+        fatal.setattr(kind, "advance", kill_at(3, kind.advance))
         train(tmp_path / "killed")
     assert [path for path in (tmp_path / "killed" / "checkpoints").glob("[0-9]*") if path.name in ("10", "20")]
-    jax.tree.map(np.testing.assert_array_equal, streamed, train(tmp_path / "killed"))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8), resident, streamed)  # two programs
+    jax.tree.map(np.testing.assert_array_equal, whole, train(tmp_path / "killed"))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8), other, whole)  # streamed: two programs
 
 
 def test_a_pipeline_that_is_killed_in_every_stage_ends_as_one_that_is_not(run, tmp_path, monkeypatch):

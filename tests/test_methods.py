@@ -202,13 +202,8 @@ def test_what_is_no_image_has_no_mirror_image(name):
         method.step(jax.random.key(1), state.replace(psi=flat), Batch(jnp.zeros((4, 64)), jnp.zeros(4, jnp.int32)))
 
 
-LIKE_ANOTHER = (
-    "rat_bptt",
-    "trajectory_matching",
-    "frepo",
-    "rfad",
-    "rded",
-)  # bptt's unroll, rcig's features, lpld's teacher
+# bptt's unroll, rcig's features, lpld's teacher
+LIKE_ANOTHER = ("rat_bptt", "trajectory_matching", "frepo", "rfad", "rded")
 ALL = [pytest.param(name, marks=[pytest.mark.slow] * (name in LIKE_ANOTHER)) for name in lookup.names("methods")]
 
 

@@ -48,11 +48,10 @@ def options_of(name):
 
 
 CASES = [
-    (name, {"norm": norm} if norm else {})
+    pytest.param(name, {"norm": norm} if norm else {}, marks=[pytest.mark.slow] * (name in INVERTED))
     for name in SMALL
     for norm in (["batch", "instance"] if name in DEEP else NORMS if "norm" in options_of(name) else [None])
 ]
-CASES = [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in INVERTED)) for case in CASES]
 WITH_DROPOUT = [name for name in QUICK if "dropout" in options_of(name.values[0])]
 
 

@@ -75,9 +75,12 @@ def test_a_run_survives_a_kill(tmp_path):
     assert_survives(tmp_path, kills=1, least_inside=0)
 
 
-def test_a_finished_run_goes_on_to_more_steps(tmp_path):
+@pytest.mark.parametrize(
+    "method", [pytest.param(RCIG, marks=pytest.mark.slow, id="rcig"), pytest.param(PULL, id="pull")]
+)
+def test_a_finished_run_goes_on_to_more_steps(tmp_path, method):
     for name, num_steps in (("whole", 20), ("longer", 10), ("longer", 20)):
-        ended = call("distill_dataset", *flags(tmp_path / name, num_steps, PULL))
+        ended = call("distill_dataset", *flags(tmp_path / name, num_steps, method))
         assert ended.status == 0 and ("resumed from step 10" in ended.err) == (name == "longer" and num_steps == 20)
     whole, longer = (artefact.load(tmp_path / name).card for name in ("whole", "longer"))
     assert whole["arrays"] == longer["arrays"] and longer["step"] == longer["config"]["num_steps"] == 20
